@@ -1,0 +1,1 @@
+//! The helper beside services: a draining reverse proxy and a prober.

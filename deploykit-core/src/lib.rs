@@ -1,0 +1,1 @@
+//! The model, plans, traits and rollout engine of DeployKit, with in-memory backends.

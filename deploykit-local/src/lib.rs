@@ -1,0 +1,1 @@
+//! DeployKit on plain OS processes: a supervisor, SQLite state and encrypted secrets.

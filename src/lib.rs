@@ -1,0 +1,1 @@
+//! Build, deploy and operate multi-service applications from Rust.
