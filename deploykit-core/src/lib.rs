@@ -1,1 +1,38 @@
 //! The model, plans, traits and rollout engine of DeployKit, with in-memory backends.
+//!
+//! Start at [`model::App`] for what an application is, at [`Deployer`] for what can be done with
+//! it, at [`Runtime`] or [`Orchestrator`] for a backend of one's own.
+
+mod capability;
+mod diagnosis;
+mod error;
+mod event;
+mod hash;
+pub mod model;
+mod observation;
+mod orchestrator;
+mod plan;
+mod registry;
+mod resolved;
+mod revision;
+mod runtime;
+mod secret;
+mod state;
+
+pub use capability::{Capabilities, Feature, Fencing, SelfHeal};
+pub use diagnosis::{Diagnosis, Reason};
+pub use error::{Error, ErrorKind, Problem, Result};
+pub use event::{Event, InstanceChange, Progress, Silent};
+pub use hash::SpecHash;
+pub use observation::{Endpoint, EndpointPort, Exit, Instance, InstanceState, Observation};
+pub use orchestrator::{
+    EventSender, ExecOutput, ExecRequest, ImageBuilder, LogLine, LogQuery, Orchestrator,
+    OutputStream, StepContext,
+};
+pub use plan::{Change, Goal, Intent, Plan, Step};
+pub use registry::{Coordinator, Lock, Registered, Registration, ServiceRegistry};
+pub use resolved::{EndpointSpec, ResolvedApp, Template};
+pub use revision::{Outcome, Revision};
+pub use runtime::{InstanceSpec, Runtime};
+pub use secret::{SecretStore, SecretValue};
+pub use state::{Entry, Expected, Fence, Lease, StateStore};

@@ -1,0 +1,111 @@
+//! What a backend can do, said beforehand.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// What a backend can do. What it cannot is refused in the plan, never ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Who starts a crashed instance again.
+    pub self_heal: SelfHeal,
+    /// What keeps a deployer that has lost its lock from changing things.
+    pub fencing: Fencing,
+    /// Whether instances outlive the program that deployed them.
+    pub survives_deployer: bool,
+    /// Whether a secret's value can be read back.
+    pub secrets_readable: bool,
+    /// The parts of the model that it honours beyond those that every backend does.
+    pub features: BTreeSet<Feature>,
+}
+
+impl Capabilities {
+    /// A backend that honours what every backend does and `features`.
+    pub fn new(
+        self_heal: SelfHeal,
+        fencing: Fencing,
+        features: impl IntoIterator<Item = Feature>,
+    ) -> Self {
+        Self {
+            self_heal,
+            fencing,
+            survives_deployer: true,
+            secrets_readable: true,
+            features: features.into_iter().collect(),
+        }
+    }
+
+    /// Whether it honours `feature`.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.contains(&feature)
+    }
+}
+
+/// Who starts a crashed instance again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelfHeal {
+    /// An engine of its own.
+    Engine,
+    /// A supervisor, as long as that runs.
+    WhileHosted,
+    /// Nobody.
+    None,
+}
+
+/// What keeps a deployer that has lost its lock from changing things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fencing {
+    /// The epoch is checked in the same transaction as the change.
+    Enforced,
+    /// Each object is written by compare-and-swap.
+    ObjectCas,
+    /// Late changes are found and undone by the next pass.
+    Detect,
+}
+
+/// A part of the model that not every backend honours. Its name in lower case is what a caller
+/// allows the omission of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Feature {
+    /// `image: {binary: …}`: executables of this machine.
+    Executables,
+    /// `image: {reference: …}`: images of a registry.
+    Images,
+    /// `resources`.
+    Resources,
+    /// `user`.
+    Users,
+    /// `isolated`, and `networks`.
+    Isolation,
+    /// `placement`.
+    Placement,
+    /// Ports that take datagrams.
+    Udp,
+    /// `publish: {host_port: …}`.
+    HostPorts,
+    /// `publish: {route: …}`.
+    Routes,
+    /// `replicas: global`.
+    Global,
+    /// `replicas: {autoscale: …}`.
+    Autoscale,
+    /// `schedule` of jobs.
+    Schedules,
+    /// Mounts with a `target`, bind mounts and tmpfs mounts.
+    MountTargets,
+    /// Volumes of scope `per_replica`.
+    PerReplicaVolumes,
+    /// Probes by `exec`.
+    ExecProbes,
+    /// Probes by `grpc`.
+    GrpcProbes,
+    /// `update.strategy: blue_green`.
+    BlueGreen,
+    /// `update.strategy: {canary: …}`.
+    Canary,
+}

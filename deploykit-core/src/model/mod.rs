@@ -1,0 +1,35 @@
+//! The model: applications as plain data.
+
+mod app;
+mod build;
+mod environment;
+mod image;
+mod mount;
+mod name;
+mod port;
+mod probe;
+mod read;
+mod service;
+mod units;
+mod update;
+mod validate;
+mod workload;
+
+pub use app::{App, Network};
+pub use build::{AppBuilder, JobBuilder, ServiceBuilder};
+pub use environment::{Address, Contract, Listen, RESERVED};
+pub use image::{ImageRef, ImageRefError, ImageSpec, ResolvedImage};
+pub use mount::{
+    BindMount, Config, ConfigMount, Mount, Secret, SecretMount, TmpfsMount, Volume, VolumeMount,
+    VolumeScope,
+};
+pub use name::{
+    AppName, ConfigName, MAX_NAME, NameError, NetworkName, PortName, SecretName, ServiceName,
+    VolumeName,
+};
+pub use port::{Port, Protocol, Publish, Route};
+pub use probe::{Check, ExecCheck, GrpcCheck, HttpCheck, PortCheck, Probe, Probes};
+pub use service::{Autoscale, Job, Replicas, Service};
+pub use units::{Bytes, Cpu, Percent, UnitError};
+pub use update::{CanaryStep, OnFailure, RestartPolicy, Rolling, Strategy, Update};
+pub use workload::{Condition, Placement, Resources, Signal, Workload};

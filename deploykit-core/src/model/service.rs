@@ -1,0 +1,140 @@
+//! Services: what runs until it is removed. Jobs: what runs to an end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::port::Port;
+use super::probe::Probes;
+use super::units::{Percent, duration_option};
+use super::update::{RestartPolicy, Update};
+use super::workload::{self, workload};
+
+/// How many instances a service has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "serde_json::Value")]
+#[non_exhaustive]
+pub enum Replicas {
+    /// That many.
+    Fixed(u32),
+    /// One on each node.
+    Global,
+    /// As many as the load asks for.
+    Autoscale(Autoscale),
+}
+
+/// Bounds and goal of a service whose number of instances follows its load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Autoscale {
+    /// At least.
+    pub min: u32,
+    /// At most.
+    pub max: u32,
+    /// The share of the requested CPU time that instances use on average.
+    pub target_cpu: Percent,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self::Fixed(1)
+    }
+}
+
+impl fmt::Display for Replicas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(n) => n.fmt(f),
+            Self::Global => f.write_str("global"),
+            Self::Autoscale(a) => write!(f, "{} to {}", a.min, a.max),
+        }
+    }
+}
+
+impl Serialize for Replicas {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Wrapped {
+            autoscale: Autoscale,
+        }
+        match self {
+            Self::Fixed(n) => serializer.serialize_u32(*n),
+            Self::Global => serializer.serialize_str("global"),
+            Self::Autoscale(autoscale) => Wrapped { autoscale: *autoscale }.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Replicas {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Fixed(u32),
+            Word(String),
+            Scaled { autoscale: Autoscale },
+        }
+        match Form::deserialize(deserializer) {
+            Ok(Form::Fixed(n)) => Ok(Self::Fixed(n)),
+            Ok(Form::Word(word)) if word == "global" => Ok(Self::Global),
+            Ok(Form::Scaled { autoscale }) => Ok(Self::Autoscale(autoscale)),
+            _ => Err(serde::de::Error::custom(
+                "not a number of replicas; write a whole number, `global`, or \
+                 `autoscale: {min, max, target_cpu}`",
+            )),
+        }
+    }
+}
+
+workload! {
+    /// A program that runs in one or more instances until it is removed.
+    ///
+    /// ```
+    /// use deploykit_core::model::{ImageSpec, Port, Probe, Service};
+    /// let posts = Service::build("posts", ImageSpec::binary("target/release/posts"))
+    ///     .replicas(3)
+    ///     .port(Port::http(8080))
+    ///     .readiness(Probe::http("/healthz"));
+    /// ```
+    Service {
+        /// How many instances there are.
+        #[serde(default)]
+        pub replicas: Replicas,
+        /// The ports that it listens on; the first is told to instances as `PORT`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub ports: Vec<Port>,
+        /// Questions that tell whether an instance has started, is ready, is alive.
+        #[serde(default, skip_serializing_if = "workload::is_default")]
+        pub probes: Probes,
+        /// How it moves to a new revision.
+        #[serde(default, skip_serializing_if = "workload::is_default")]
+        pub update: Update,
+        /// When an instance that has ended is started again.
+        #[serde(default, skip_serializing_if = "workload::is_default")]
+        pub restart: RestartPolicy,
+    }
+    defaults { replicas, ports, probes, update, restart }
+}
+
+workload! {
+    /// A program that runs to its end, once for each content: a second apply of the same job does
+    /// not run it again, and a rollback never does.
+    Job {
+        /// When it runs, as five fields of
+        /// [cron](https://pubs.opengroup.org/onlinepubs/9799919799/utilities/crontab.html); absent
+        /// for once at apply.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub schedule: Option<String>,
+        /// How often it is tried again after a failure. Default 0.
+        #[serde(default, skip_serializing_if = "workload::is_default")]
+        pub retries: u32,
+        /// How long it may run.
+        #[serde(default, with = "duration_option", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        pub timeout: Option<Duration>,
+    }
+    defaults { schedule, retries, timeout }
+}
