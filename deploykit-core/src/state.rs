@@ -61,8 +61,8 @@ pub trait StateStore: Send + Sync {
     /// The value under a key.
     async fn get(&self, app: &AppName, key: &str) -> Result<Option<Entry>>;
 
-    /// All values whose key begins with `prefix`, in the order of their keys.
-    async fn list(&self, app: &AppName, prefix: &str) -> Result<Vec<Entry>>;
+    /// The keys that begin with `prefix`, in their order.
+    async fn keys(&self, app: &AppName, prefix: &str) -> Result<Vec<String>>;
 
     /// Writes a value and returns its new version.
     ///
