@@ -109,3 +109,15 @@ pub enum Feature {
     /// `update.strategy: {canary: …}`.
     Canary,
 }
+
+impl Capabilities {
+    /// What an app asks for that this backend does not honour.
+    pub fn check(
+        &self,
+        _app: &crate::model::App,
+        _backend: &str,
+        _allowed: &BTreeSet<Feature>,
+    ) -> Vec<crate::Problem> {
+        Vec::new()
+    }
+}

@@ -4,6 +4,7 @@
 //! it, at [`Runtime`] or [`Orchestrator`] for a backend of one's own.
 
 mod capability;
+mod deployer;
 mod diagnosis;
 mod error;
 mod event;
@@ -12,6 +13,7 @@ pub mod model;
 mod observation;
 mod orchestrator;
 mod plan;
+mod reconciler;
 mod registry;
 mod resolved;
 mod revision;
@@ -20,6 +22,7 @@ mod secret;
 mod state;
 
 pub use capability::{Capabilities, Feature, Fencing, SelfHeal};
+pub use deployer::{AppSecrets, Applied, Deployer, Status};
 pub use diagnosis::{Diagnosis, Reason};
 pub use error::{Error, ErrorKind, Problem, Result};
 pub use event::{Event, InstanceChange, Progress, Silent};
@@ -30,6 +33,7 @@ pub use orchestrator::{
     OutputStream, StepContext,
 };
 pub use plan::{Change, Goal, Intent, Plan, Step};
+pub use reconciler::Reconciler;
 pub use registry::{Coordinator, Lock, Registered, Registration, ServiceRegistry};
 pub use resolved::{EndpointSpec, ResolvedApp, Template};
 pub use revision::{Outcome, Revision};

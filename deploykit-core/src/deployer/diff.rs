@@ -1,0 +1,414 @@
+//! From a change to a plan: compares what shall be with what is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Deployer;
+use super::order::by_dependency;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hash::{SpecHash, sha256_hex};
+use crate::model::{AppName, Condition, Replicas, ServiceName};
+use crate::observation::{Instance, Observation};
+use crate::plan::{Change, Goal, Intent, Plan, Step};
+use crate::resolved::{ResolvedApp, Template};
+use crate::revision::{Outcome, Revision};
+
+/// How much of a hash names the run of a job.
+const RUN: usize = 8;
+
+/// What a plan is made from.
+struct Goals<'a> {
+    target: &'a ResolvedApp,
+    /// What the app was when its instances were last changed, for telling why they change.
+    before: Option<&'a ResolvedApp>,
+    seen: &'a Observation,
+    /// The runs of jobs that are to be done.
+    runs: BTreeMap<ServiceName, (String, String)>,
+}
+
+pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
+    let app = match &change {
+        Change::Deploy(target) => target.app.name.clone(),
+        Change::Scale { app, .. }
+        | Change::Restart { app, .. }
+        | Change::Rollback { app, .. }
+        | Change::RunJob { app, .. }
+        | Change::Remove { app, .. } => app.clone(),
+    };
+    let record = deployer.record(&app);
+    let newest = record.newest().await?;
+    let seen = deployer.backend.observe(&app).await?;
+    let (cause, target, jobs) = match change {
+        Change::Deploy(target) => ("deploy".to_owned(), *target, Jobs::Due),
+        Change::Scale { service, replicas, .. } => {
+            let mut target = deployer.current(&app).await?.app;
+            let scaled = target.app.services.get_mut(&service);
+            scaled.ok_or_else(|| unknown(deployer, "service", &service))?.replicas =
+                Replicas::Fixed(replicas);
+            check(deployer, &target)?;
+            (format!("scale {service} to {replicas}"), target, Jobs::None)
+        }
+        Change::Restart { service, .. } => {
+            let mut target = deployer.current(&app).await?.app;
+            if !target.app.services.contains_key(&service) {
+                return Err(unknown(deployer, "service", &service));
+            }
+            *target.restarts.entry(service.clone()).or_default() += 1;
+            (format!("restart {service}"), target, Jobs::None)
+        }
+        Change::Rollback { to, .. } => {
+            let revision = earlier(deployer, &app, newest.as_ref(), to).await?;
+            (format!("rollback to {}", revision.number), revision.app, Jobs::None)
+        }
+        Change::RunJob { job, .. } => {
+            let target = deployer.current(&app).await?.app;
+            if !target.app.jobs.contains_key(&job) {
+                return Err(unknown(deployer, "job", &job));
+            }
+            (format!("run {job}"), target, Jobs::Once(job))
+        }
+        Change::Remove { volumes, .. } => {
+            return Ok(removal(deployer, app, newest.as_ref(), &seen, volumes));
+        }
+    };
+    let mut runs = BTreeMap::new();
+    for job in target.app.jobs.keys() {
+        let Some(template) = target.template(job) else { continue };
+        let run = SpecHash::of(&template).short()[..RUN].to_owned();
+        match &jobs {
+            Jobs::Due if target.app.jobs[job].schedule.is_some() => {}
+            Jobs::Due if record.has_run(job, &run).await? => {}
+            Jobs::Due => {
+                let cause = if seen.of(job).next().is_none() { "new" } else { "has not succeeded" };
+                runs.insert(job.clone(), (run, cause.to_owned()));
+            }
+            Jobs::Once(asked) if asked == job => {
+                let after = newest.as_ref().map_or(0, |r| r.number);
+                runs.insert(job.clone(), (format!("{run}x{after}"), "asked for".to_owned()));
+            }
+            Jobs::Once(_) | Jobs::None => {}
+        }
+    }
+    let before = newest.as_ref().map(|r| &r.app);
+    let steps = Goals { target: &target, before, seen: &seen, runs }.steps();
+    let recorded =
+        newest.as_ref().is_some_and(|r| r.outcome == Outcome::Succeeded && r.app == target);
+    Ok(Plan {
+        backend: deployer.backend.identity(),
+        cause,
+        steps,
+        base: newest.as_ref().map(|r| r.number),
+        fingerprint: fingerprint(&seen),
+        recorded,
+        intent: Intent::Become(Box::new(target)),
+        app,
+    })
+}
+
+/// The steps that bring an app back to `target` after a failure: its jobs do not run again.
+pub(super) fn steps_back(
+    target: &ResolvedApp,
+    before: &ResolvedApp,
+    seen: &Observation,
+) -> Vec<Step> {
+    Goals { target, before: Some(before), seen, runs: BTreeMap::new() }.steps()
+}
+
+enum Jobs {
+    /// Those that have not run.
+    Due,
+    /// This one, even if it has.
+    Once(ServiceName),
+    None,
+}
+
+fn unknown(deployer: &Deployer, what: &str, name: &ServiceName) -> Error {
+    Error::new(ErrorKind::NotFound, "plan the change", format!("the app has no {what} `{name}`"))
+        .on(deployer.backend.name())
+}
+
+fn check(deployer: &Deployer, target: &ResolvedApp) -> Result<()> {
+    let backend = &deployer.backend;
+    let mut problems = target.app.problems();
+    problems.extend(backend.capabilities().check(&target.app, backend.name(), &deployer.allowed));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::invalid("plan the change", problems)
+        .on(backend.name())
+        .with("app", &target.app.name))
+}
+
+async fn earlier(
+    deployer: &Deployer,
+    app: &AppName,
+    newest: Option<&Revision>,
+    to: Option<u64>,
+) -> Result<Revision> {
+    let record = deployer.record(app);
+    let missing = |message: String| {
+        Error::new(ErrorKind::NotFound, "plan the rollback", message)
+            .on(deployer.backend.name())
+            .with("app", app)
+    };
+    if let Some(number) = to {
+        let found = record.revision(number).await?;
+        let kept = record.numbers().await?;
+        return found.ok_or_else(|| {
+            let kept: Vec<String> = kept.iter().map(u64::to_string).collect();
+            missing(format!("there is no revision {number}; kept are {}", kept.join(", ")))
+        });
+    }
+    let newest = newest.ok_or_else(|| missing("no such app is deployed".into()))?;
+    let good = record.all().await?.into_iter().rev();
+    let mut good = good.filter(|r| r.outcome == Outcome::Succeeded && r.number < newest.number);
+    good.find(|r| r.app != newest.app)
+        .ok_or_else(|| missing("no earlier revision that succeeded is kept".into()))
+}
+
+impl Goals<'_> {
+    fn steps(&self) -> Vec<Step> {
+        let app = &self.target.app;
+        let mut steps = Vec::new();
+        let mut places = BTreeMap::new();
+        for name in app.networks.keys().filter(|n| !self.seen.networks.contains(*n)) {
+            steps.push(step(Goal::Network(name.clone()), vec!["new".into()]));
+        }
+        for name in app.volumes.keys().filter(|n| !self.seen.volumes.contains(*n)) {
+            steps.push(step(Goal::Volume(name.clone()), vec!["new".into()]));
+        }
+        let ground: Vec<(usize, Condition)> =
+            (0..steps.len()).map(|place| (place, Condition::Completed)).collect();
+
+        for name in by_dependency(app) {
+            let (goal, causes) = match self.runs.get(&name) {
+                Some((run, cause)) => {
+                    (Goal::Job { job: name.clone(), run: run.clone() }, vec![cause.clone()])
+                }
+                None if app.services.contains_key(&name) => {
+                    (Goal::Service(name.clone()), self.service_causes(&name))
+                }
+                None => continue,
+            };
+            if causes.is_empty() {
+                continue;
+            }
+            let mut after = ground.clone();
+            let workload = app.workload(&name);
+            let dependencies = workload.iter().flat_map(|w| w.depends_on);
+            after.extend(dependencies.filter_map(|(d, c)| Some((*places.get(d)?, *c))));
+            places.insert(name, steps.len());
+            steps.push(Step { goal, after, causes });
+        }
+
+        let all = |steps: &Vec<Step>| -> Vec<(usize, Condition)> {
+            (0..steps.len()).map(|place| (place, Condition::Completed)).collect()
+        };
+        let before_removal = all(&steps);
+        let present = self.seen.instances.iter().map(|i| &i.service);
+        let present: BTreeSet<_> = present.chain(self.seen.endpoints.keys()).collect();
+        for name in present.into_iter().filter(|n| app.workload(n).is_none()) {
+            steps.push(Step {
+                goal: Goal::RemoveService(name.clone()),
+                after: before_removal.clone(),
+                causes: vec!["no longer in the app".into()],
+            });
+        }
+        let before_networks = all(&steps);
+        for name in self.seen.networks.iter().filter(|n| !app.networks.contains_key(*n)) {
+            steps.push(Step {
+                goal: Goal::RemoveNetwork(name.clone()),
+                after: before_networks.clone(),
+                causes: vec!["no longer in the app".into()],
+            });
+        }
+        if !steps.is_empty() {
+            let after = all(&steps);
+            steps.push(Step { goal: Goal::Collect, after, causes: Vec::new() });
+        }
+        steps
+    }
+
+    /// Why a service has to be worked on; empty where it is as it shall be.
+    fn service_causes(&self, name: &ServiceName) -> Vec<String> {
+        let mut causes = Vec::new();
+        let (Some(service), Some(template)) =
+            (self.target.app.services.get(name), self.target.template(name))
+        else {
+            return causes;
+        };
+        let before = self.before.filter(|b| b.app.services.contains_key(name));
+        let instances: Vec<&Instance> = self.seen.of(name).collect();
+        let endpoint = self.seen.endpoints.get(name);
+        if instances.is_empty() && endpoint.is_none() && before.is_none() {
+            return vec!["new".into()];
+        }
+        let (new, old): (Vec<&Instance>, Vec<&Instance>) =
+            instances.into_iter().partition(|i| i.hash.matches(&template));
+        if !old.is_empty() {
+            let known = before.and_then(|b| b.template(name));
+            let differences = known.map(|b| differences(&b, &template)).unwrap_or_default();
+            if differences.is_empty() {
+                causes.push(format!("drift: {} of another revision", old.len()));
+            }
+            causes.extend(differences);
+        }
+        let wanted = match service.replicas {
+            Replicas::Fixed(n) => Some(n),
+            // How many there are is the backend's to say.
+            Replicas::Global | Replicas::Autoscale(_) => None,
+        };
+        let live = new.iter().filter(|i| i.exit().is_none()).count();
+        let ready = new.iter().filter(|i| i.ready).count();
+        let scaled = before
+            .and_then(|b| b.app.services.get(name))
+            .filter(|b| b.replicas != service.replicas)
+            .map(|b| format!("replicas {} -> {}", b.replicas, service.replicas));
+        let miscounted = wanted.is_some_and(|w| live as u32 != w) || live < new.len();
+        match (scaled, miscounted) {
+            (Some(scaled), _) => causes.push(scaled),
+            (None, true) if old.is_empty() => {
+                let wanted = wanted.map_or_else(|| "some".to_owned(), |w| w.to_string());
+                causes.push(format!("drift: {live} of {wanted} running"));
+            }
+            (None, false) if old.is_empty() && ready < live => {
+                causes.push(format!("not ready: {ready} of {live}"));
+            }
+            _ => {}
+        }
+        match (self.target.endpoint(name), endpoint) {
+            (Some(spec), Some(there)) if there.hash != SpecHash::of_endpoint(&spec) => {
+                causes.push("ports changed".into());
+            }
+            (Some(_), None) => causes.push("drift: its endpoint is missing".into()),
+            (None, Some(_)) => causes.push("ports changed".into()),
+            (Some(_), Some(there)) if causes.is_empty() => {
+                let routed = new.iter().filter(|i| there.routed.contains(&i.id)).count();
+                if routed < live {
+                    causes.push(format!("drift: {routed} of {live} take requests"));
+                }
+            }
+            _ => {}
+        }
+        causes
+    }
+}
+
+fn step(goal: Goal, causes: Vec<String>) -> Step {
+    Step { goal, after: Vec::new(), causes }
+}
+
+/// What differs between two templates, in words.
+fn differences(before: &Template, after: &Template) -> Vec<String> {
+    let mut words = Vec::new();
+    if before.image.digest != after.image.digest {
+        words.push(format!("image {} -> {}", before.image, after.image));
+    }
+    let named = |what: &str, before: Vec<(String, String)>, after: Vec<(String, String)>| {
+        let before: BTreeMap<_, _> = before.into_iter().collect();
+        let after: BTreeMap<_, _> = after.into_iter().collect();
+        let names: BTreeSet<_> = before.keys().chain(after.keys()).cloned().collect();
+        let changed = names.into_iter().filter(|n| before.get(n) != after.get(n));
+        changed.map(|name| format!("{what} {name} changed")).collect::<Vec<_>>()
+    };
+    let pairs = |map: &BTreeMap<String, String>| map.clone().into_iter().collect::<Vec<_>>();
+    words.extend(named("env", pairs(&before.env), pairs(&after.env)));
+    for (secret, version) in &after.secrets {
+        match before.secrets.get(secret) {
+            Some(old) if old == version => {}
+            Some(old) => words.push(format!("secret {secret} rotated {old} -> {version}")),
+            None => words.push(format!("secret {secret} added")),
+        }
+    }
+    let texts = |t: &Template| {
+        t.configs.iter().map(|(n, c)| (n.to_string(), c.clone())).collect::<Vec<_>>()
+    };
+    words.extend(named("config", texts(before), texts(after)));
+    if after.restarted != before.restarted {
+        words.push("restart asked for".into());
+    }
+    let fields = |t: &Template| {
+        let value = serde_json::to_value(t).unwrap_or_default();
+        let fields = value.as_object().cloned().unwrap_or_default().into_iter();
+        let said = ["image", "env", "secrets", "configs", "restarted"];
+        let publish_aside = |mut value: serde_json::Value| {
+            for port in value.as_array_mut().into_iter().flatten() {
+                port.as_object_mut().map(|port| port.remove("publish"));
+            }
+            value.to_string()
+        };
+        fields
+            .filter(|(name, _)| !said.contains(&name.as_str()))
+            .map(|(name, value)| {
+                let text = if name == "ports" { publish_aside(value) } else { value.to_string() };
+                (name, text)
+            })
+            .collect::<Vec<_>>()
+    };
+    words.extend(named("field", fields(before), fields(after)));
+    words
+}
+
+fn removal(
+    deployer: &Deployer,
+    app: AppName,
+    newest: Option<&Revision>,
+    seen: &Observation,
+    volumes: bool,
+) -> Plan {
+    let present = seen.instances.iter().map(|i| &i.service);
+    let mut names: BTreeSet<ServiceName> = present.chain(seen.endpoints.keys()).cloned().collect();
+    // Who depends on others goes before them.
+    let order = newest.map(|r| by_dependency(&r.app.app)).unwrap_or_default();
+    let mut sorted: Vec<ServiceName> = order.into_iter().filter(|n| names.remove(n)).collect();
+    sorted.extend(names);
+    sorted.reverse();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut places: BTreeMap<ServiceName, usize> = BTreeMap::new();
+    for name in sorted {
+        let users = |n: &ServiceName| {
+            newest
+                .and_then(|r| r.app.app.workload(n))
+                .is_some_and(|w| w.depends_on.contains_key(&name))
+        };
+        let after =
+            places.iter().filter(|(n, _)| users(n)).map(|(_, p)| (*p, Condition::Completed));
+        let after = after.collect();
+        places.insert(name.clone(), steps.len());
+        steps.push(Step { goal: Goal::RemoveService(name), after, causes: Vec::new() });
+    }
+    let services: Vec<_> = (0..steps.len()).map(|p| (p, Condition::Completed)).collect();
+    let rest = seen.networks.iter().cloned().map(Goal::RemoveNetwork);
+    let data = seen.volumes.iter().filter(|_| volumes).cloned().map(Goal::RemoveVolume);
+    for goal in rest.chain(data) {
+        steps.push(Step { goal, after: services.clone(), causes: Vec::new() });
+    }
+    if !steps.is_empty() || newest.is_some() {
+        let after = (0..steps.len()).map(|p| (p, Condition::Completed)).collect();
+        steps.push(Step { goal: Goal::Collect, after, causes: Vec::new() });
+    }
+    Plan {
+        backend: deployer.backend.identity(),
+        cause: if volumes { "remove with volumes".into() } else { "remove".into() },
+        recorded: newest.is_none(),
+        steps,
+        base: newest.map(|r| r.number),
+        fingerprint: fingerprint(seen),
+        intent: Intent::Vanish { volumes },
+        app,
+    }
+}
+
+/// What a plan rests on: the objects and the hashes of what we own of them; nothing that changes
+/// by itself.
+pub(super) fn fingerprint(seen: &Observation) -> String {
+    let mut lines: Vec<String> =
+        seen.instances.iter().map(|i| format!("instance {} {}", i.id, i.hash)).collect();
+    lines.extend(seen.endpoints.iter().map(|(name, e)| {
+        let routed: Vec<&str> = e.routed.iter().map(String::as_str).collect();
+        format!("endpoint {name} {} {}", e.hash, routed.join(" "))
+    }));
+    lines.extend(seen.volumes.iter().map(|v| format!("volume {v}")));
+    lines.extend(seen.networks.iter().map(|n| format!("network {n}")));
+    lines.sort_unstable();
+    sha256_hex(lines.join("\n").as_bytes())
+}

@@ -1,0 +1,78 @@
+//! Everything that needs looking up before a plan.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+
+use super::Deployer;
+use crate::error::{Error, ErrorKind, Problem, Result};
+use crate::model::{App, Mount};
+use crate::resolved::ResolvedApp;
+
+pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp> {
+    let operation = "prepare the app";
+    let backend = &deployer.backend;
+    let failed = |kind, problems: Vec<Problem>| {
+        let message = format!("{} problems", problems.len());
+        let message = if problems.len() == 1 { "1 problem".into() } else { message };
+        Err(Error::new(kind, operation, message)
+            .on(backend.name())
+            .with("app", &app.name)
+            .with_problems(problems))
+    };
+    let mut problems = app.problems();
+    let unsupported = backend.capabilities().check(&app, backend.name(), &deployer.allowed);
+    let kind = if problems.is_empty() && !unsupported.is_empty() {
+        ErrorKind::Unsupported
+    } else {
+        ErrorKind::Invalid
+    };
+    problems.extend(unsupported);
+
+    let mut images = BTreeMap::new();
+    let mut secrets = BTreeMap::new();
+    if problems.is_empty() {
+        let workloads: Vec<_> = app.workloads().collect();
+        let built = join_all(
+            workloads.iter().map(|(_, workload)| backend.images().build(&app.name, workload.image)),
+        )
+        .await;
+        for ((name, _), image) in workloads.iter().zip(built) {
+            match image {
+                Ok(image) => {
+                    images.insert((*name).clone(), image);
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
+                    let folder = if app.jobs.contains_key(*name) { "jobs" } else { "services" };
+                    let path = format!("{folder}.{name}.image");
+                    problems.push(Problem::new(path, error.message(), ""));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let newest: BTreeMap<_, _> = backend.secrets().list(&app.name).await?.into_iter().collect();
+        for (name, workload) in workloads {
+            for (index, mount) in workload.mounts.iter().enumerate() {
+                let Mount::Secret(mount) = mount else { continue };
+                if let Some(version) = newest.get(&mount.name) {
+                    secrets.insert(mount.name.clone(), *version);
+                    continue;
+                }
+                let folder = if app.jobs.contains_key(name) { "jobs" } else { "services" };
+                problems.push(Problem::new(
+                    format!("{folder}.{name}.mounts[{index}].secret"),
+                    format!("the secret `{}` has no value on {}", mount.name, backend.name()),
+                    "set it first",
+                ));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return failed(kind, problems);
+    }
+    // A restart that was asked for stays asked for.
+    let restarts = deployer.record(&app.name).newest().await?.map(|r| r.app.restarts);
+    let mut restarts = restarts.unwrap_or_default();
+    restarts.retain(|service, _| app.services.contains_key(service));
+    Ok(ResolvedApp { app, images, secrets, restarts })
+}
