@@ -109,6 +109,12 @@ impl<F: FnMut(&Event) + Send> Progress for F {
     }
 }
 
+impl Progress for Box<dyn Progress> {
+    fn event(&mut self, event: &Event) {
+        (**self).event(event);
+    }
+}
+
 /// Reports nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;

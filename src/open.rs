@@ -1,0 +1,53 @@
+//! Backends by URL.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use deploykit_core::{Deployer, Error, ErrorKind, Result};
+
+type Opened = Pin<Box<dyn Future<Output = Result<Deployer>> + Send>>;
+
+/// Scheme, form of the URL, how it is opened.
+type Backend = (&'static str, &'static str, fn(String) -> Opened);
+
+/// Every backend that is compiled in.
+const BACKENDS: &[Backend] = &[
+    #[cfg(feature = "local")]
+    ("local", "local:// or local:///absolute/folder", |url| {
+        Box::pin(async move {
+            let backend =
+                deploykit_local::open(deploykit_local::LocalConfig::from_url(&url)?).await?;
+            Ok(Deployer::new(std::sync::Arc::new(backend)))
+        })
+    }),
+];
+
+/// Opens the backend that `url` names.
+///
+/// Cancel-safe: nothing is left behind but, on `local://`, a supervisor that ends by itself.
+///
+/// # Errors
+/// `Invalid` where no backend has the URL's scheme: the message lists those that there are.
+pub async fn open(url: &str) -> Result<Deployer> {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    match BACKENDS.iter().find(|(known, _, _)| Some(*known) == scheme) {
+        Some((_, _, open)) => open(url.to_owned()).await,
+        None => {
+            let forms: Vec<&str> = BACKENDS.iter().map(|(_, form, _)| *form).collect();
+            let message = format!("no backend for `{url}`; known are {}", forms.join(", "));
+            Err(Error::new(ErrorKind::Invalid, "open a backend", message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[tokio::test]
+    #[cfg(feature = "local")]
+    async fn an_unknown_scheme_lists_the_known_ones() {
+        let error = super::open("ftp://x").await.err().map(|e| e.to_string());
+        let expected = "open a backend: no backend for `ftp://x`; known are local:// or \
+                        local:///absolute/folder";
+        assert_eq!(error.as_deref(), Some(expected));
+    }
+}
