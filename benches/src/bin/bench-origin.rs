@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const BLOCK: usize = 256 * 1024;
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: bench-origin\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nServer: bench-origin\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
     Content-Type: application/json\r\nContent-Length: 27\r\n\r\n{\"message\":\"Hello, World!\"}";
 
 #[tokio::main(flavor = "current_thread")]

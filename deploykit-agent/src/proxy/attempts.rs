@@ -51,7 +51,8 @@ impl<'a> Attempts<'a> {
             if Instant::now() >= until {
                 return Err(Unavailable(self.last.take()));
             }
-            let wake = if self.tried.is_empty() { until } else { until.min(Instant::now() + self.pause) };
+            let wake =
+                if self.tried.is_empty() { until } else { until.min(Instant::now() + self.pause) };
             if tokio::time::timeout_at(wake, changed).await.is_err() {
                 self.pause = (self.pause * 2).min(LAST_PAUSE);
             }

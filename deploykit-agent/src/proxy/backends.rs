@@ -251,8 +251,7 @@ impl Backends {
                 continue;
             }
             // `None` sorts first: a backend that is not ejected wins, else the one due first.
-            let rank =
-                (backend.ejected_until(), backend.in_flight.load(Ordering::Acquire), index);
+            let rank = (backend.ejected_until(), backend.in_flight.load(Ordering::Acquire), index);
             if best.is_none_or(|(ejected, load, _)| (rank.0, rank.1) < (ejected, load)) {
                 best = Some(rank);
             }

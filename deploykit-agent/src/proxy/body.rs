@@ -256,7 +256,8 @@ mod tests {
 
     #[test]
     fn drops_trailers_that_would_frame_or_route() {
-        let (out, _, _) = run(b"0\r\nContent-Length: 5\r\nHost: x\r\nX-Ok: y\r\n\r\n", 4, false).unwrap();
+        let (out, _, _) =
+            run(b"0\r\nContent-Length: 5\r\nHost: x\r\nX-Ok: y\r\n\r\n", 4, false).unwrap();
         assert_eq!(out, b"0\r\nX-Ok: y\r\n\r\n");
     }
 

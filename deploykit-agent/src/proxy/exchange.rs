@@ -226,7 +226,9 @@ impl Download<'_> {
                         return Ok(head);
                     }
                     Ok(None) if input.len() < self.shared.settings.max_head => {}
-                    Ok(None) => return Err(self.refused(502, "the head of its answer is too large")),
+                    Ok(None) => {
+                        return Err(self.refused(502, "the head of its answer is too large"));
+                    }
                     Err(why) => return Err(self.refused(502, why)),
                 }
             }
@@ -257,7 +259,10 @@ impl Download<'_> {
         if self.begun.get() && self.request.old {
             return Failed::BrokenOff;
         }
-        Failed::Refused(Refusal::new(status, format!("the instance's answer cannot be used: {why}")))
+        Failed::Refused(Refusal::new(
+            status,
+            format!("the instance's answer cannot be used: {why}"),
+        ))
     }
 
     async fn flush(&mut self) -> Result<(), Failed> {
@@ -287,8 +292,7 @@ impl Download<'_> {
                     self.collect(&mut body)?;
                     continue;
                 }
-                let taken =
-                    body.take(self.answer.input.filled()).map_err(|_| Failed::BrokenOff)?;
+                let taken = body.take(self.answer.input.filled()).map_err(|_| Failed::BrokenOff)?;
                 let bytes = &self.answer.input.filled()[taken.from..taken.to];
                 self.to.write_all(bytes).await.map_err(|_| Failed::ClientGone)?;
                 self.answer.input.consume(taken.consumed);

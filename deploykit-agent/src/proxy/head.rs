@@ -167,7 +167,8 @@ pub(crate) fn read_request(
     if has_bare_newline(&input[..length]) {
         return Err(Refusal::bad_request("a line does not end in CRLF"));
     }
-    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version)
+    let (Some(method), Some(target), Some(version)) =
+        (request.method, request.path, request.version)
     else {
         return Err(Refusal::bad_request("no request line"));
     };
@@ -288,7 +289,8 @@ fn write_fields(
     use std::io::Write;
 
     let trusted = peer.is_trusted();
-    let host = host.map_or_else(|| peer.listener.to_string().into_bytes().into(), std::borrow::Cow::Borrowed);
+    let host = host
+        .map_or_else(|| peer.listener.to_string().into_bytes().into(), std::borrow::Cow::Borrowed);
     put_field(out, "Host", &host);
     for Header { name, value } in fields {
         let rewritten = match name.len() {

@@ -188,7 +188,9 @@ impl Connection<'_> {
                 body_sent: &body_sent,
             };
             let failed =
-                match exchange(self.shared, client, &self.first, &mut stream, &mut self.answer).await {
+                match exchange(self.shared, client, &self.first, &mut stream, &mut self.answer)
+                    .await
+                {
                     Ok(answered) if answered.switched => {
                         backend.succeeded();
                         self.tunnel(&mut stream).await;
@@ -211,7 +213,8 @@ impl Connection<'_> {
                 Failed::NeverSent(error) => attempts.failed(&backend, reused, error),
                 Failed::NoAnswer(error) => {
                     let again = request.idempotent && !body_sent.get() && retries > 0;
-                    let refusal = Refusal::new(502, format!("the instance did not answer: {error}"));
+                    let refusal =
+                        Refusal::new(502, format!("the instance did not answer: {error}"));
                     attempts.failed(&backend, reused, error);
                     if !again {
                         break refusal;

@@ -120,7 +120,8 @@ fn rewrite(request: &mut Request<Incoming>, peer: Peer) {
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let trusted = peer.is_trusted();
     let headers = request.headers_mut();
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let trailers =
+        headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     drop_hop_by_hop(headers);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));

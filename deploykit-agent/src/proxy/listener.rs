@@ -58,7 +58,9 @@ async fn connection(stream: TcpStream, client: SocketAddr, mode: Mode, shared: A
         return;
     }
     match mode {
-        Mode::Http => http1::serve(&shared, stream, Peer { client, listener: shared.address }).await,
+        Mode::Http => {
+            http1::serve(&shared, stream, Peer { client, listener: shared.address }).await
+        }
         Mode::Tcp => tunnel::serve(&shared, stream).await,
     }
 }

@@ -87,7 +87,8 @@ pub(crate) fn read_response(
         None => Framing::UntilClose,
     };
     // A client of HTTP/1.0 reads a chunked answer unchunked, until the connection ends.
-    let until_close = framing == Framing::UntilClose || (framing == Framing::Chunked && request.old);
+    let until_close =
+        framing == Framing::UntilClose || (framing == Framing::Chunked && request.old);
     let head = ResponseHead {
         length,
         status,

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::Deployer;
 use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::model::{App, Mount};
+use crate::model::{App, ImageSpec, Mount};
 use crate::resolved::ResolvedApp;
 
 pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp> {
@@ -33,24 +33,38 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
     let mut secrets = BTreeMap::new();
     if problems.is_empty() {
         let workloads: Vec<_> = app.workloads().collect();
-        let built = join_all(
-            workloads.iter().map(|(_, workload)| backend.images().build(&app.name, workload.image)),
-        )
-        .await;
-        for ((name, _), image) in workloads.iter().zip(built) {
-            match image {
+        // Many services may run one image: each is made ready once.
+        let mut distinct: Vec<&ImageSpec> = Vec::new();
+        for (_, workload) in &workloads {
+            if !distinct.contains(&workload.image) {
+                distinct.push(workload.image);
+            }
+        }
+        let build = |image| backend.images().build(&app.name, image);
+        let built = join_all(distinct.iter().copied().map(build)).await;
+        for (name, workload) in &workloads {
+            let made = distinct.iter().zip(&built).find(|(image, _)| **image == workload.image);
+            let Some((_, made)) = made else { continue };
+            match made {
                 Ok(image) => {
-                    images.insert((*name).clone(), image);
+                    images.insert((*name).clone(), image.clone());
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
                     let folder = if app.jobs.contains_key(*name) { "jobs" } else { "services" };
                     let path = format!("{folder}.{name}.image");
                     problems.push(Problem::new(path, error.message(), ""));
                 }
-                Err(error) => return Err(error),
+                Err(_) => {}
             }
         }
-        let newest: BTreeMap<_, _> = backend.secrets().list(&app.name).await?.into_iter().collect();
+        let broken = |e: &Error| !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Invalid);
+        if let Some(error) = built.into_iter().filter_map(Result::err).find(broken) {
+            return Err(error);
+        }
+        let newest: BTreeMap<_, _> = match app.secrets.is_empty() {
+            true => BTreeMap::new(),
+            false => backend.secrets().list(&app.name).await?.into_iter().collect(),
+        };
         for (name, workload) in workloads {
             for (index, mount) in workload.mounts.iter().enumerate() {
                 let Mount::Secret(mount) = mount else { continue };

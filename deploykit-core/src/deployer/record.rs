@@ -126,10 +126,12 @@ impl Record<'_> {
         self.delete(fence, &key(number)).await
     }
 
-    /// Deletes everything.
+    /// Deletes everything, the newest revision last: a removal that was killed finds it again.
     pub(super) async fn clear(&self, fence: &Fence) -> Result<()> {
-        for key in self.state.keys(self.app, "").await? {
-            self.delete(fence, &key).await?;
+        let runs = self.state.keys(self.app, RUNS).await?;
+        let revisions = self.state.keys(self.app, REVISIONS).await?;
+        for key in runs.iter().chain(&revisions) {
+            self.delete(fence, key).await?;
         }
         Ok(())
     }

@@ -61,7 +61,9 @@ impl<R: Runtime> Reconciler<R> {
 
     /// The view of an app that all steps of an apply share.
     async fn view(&self, app: &AppName) -> Result<Arc<View>> {
-        let known = |views: &HashMap<AppName, Weak<View>>| views.get(app)?.upgrade();
+        let known = |views: &HashMap<AppName, Weak<View>>| {
+            views.get(app)?.upgrade().filter(|view| view.is_open())
+        };
         if let Some(view) = known(&self.views.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(view);
         }

@@ -83,6 +83,11 @@ impl View {
         Arc::new(Self { seen, ask, ticket: Default::default(), task })
     }
 
+    /// Whether it still looks.
+    pub(super) fn is_open(&self) -> bool {
+        self.seen.borrow().failed.is_none()
+    }
+
     /// An observation that was begun after this call.
     pub(super) async fn refresh(&self) -> Result<Arc<Observation>> {
         let number = 1 + self.ticket.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
