@@ -9,6 +9,7 @@ mod diagnosis;
 mod error;
 mod event;
 mod hash;
+pub mod memory;
 pub mod model;
 mod observation;
 mod orchestrator;
