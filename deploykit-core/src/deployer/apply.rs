@@ -202,7 +202,7 @@ impl Attempt<'_, '_> {
     }
 
     /// Forgets revisions beyond those that are kept, and secret versions that no kept one names.
-    async fn tidy(&self, target: &ResolvedApp) -> Result<()> {
+    async fn tidy(&mut self, target: &ResolvedApp) -> Result<()> {
         let fence = self.lock.fence();
         let backend = &self.deployer.backend;
         let record = self.deployer.record(&fence.app);
