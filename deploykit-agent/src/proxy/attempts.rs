@@ -1,6 +1,7 @@
 //! From backend to backend until one takes the request.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
-use super::backends::{Backend, InFlight};
+use super::backends::{Backend, InFlight, Reuse};
 
 /// The pause once every backend has been tried in vain; doubles up to the second.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -60,18 +61,18 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// A connection to the next backend: an idle one used less than `reuse` ago, else a fresh one.
+    /// A connection to the next backend: an idle one as far as `reuse` allows, else a new one.
     /// The flag says that it was idle, hence that its end means nothing about the backend.
     pub(crate) async fn connect(
         &mut self,
-        reuse: Duration,
+        reuse: Reuse,
     ) -> Result<(InFlight, TcpStream, bool), Unavailable> {
         loop {
             let backend = self.next().await?;
             if let Some(stream) = backend.take_idle(reuse) {
                 return Ok((backend, stream, true));
             }
-            match connect(&backend, self.shared.settings.connect_timeout).await {
+            match connect(backend.addr(), self.shared.settings.connect_timeout).await {
                 Ok(stream) => return Ok((backend, stream, false)),
                 Err(error) => self.failed(&backend, false, error),
             }
@@ -97,8 +98,8 @@ impl<'a> Attempts<'a> {
     }
 }
 
-pub(crate) async fn connect(backend: &InFlight, limit: Duration) -> io::Result<TcpStream> {
-    let stream = timeout(limit, TcpStream::connect(backend.addr()))
+pub(crate) async fn connect(addr: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let stream = timeout(limit, TcpStream::connect(addr))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the connect"))??;
     stream.set_nodelay(true)?;

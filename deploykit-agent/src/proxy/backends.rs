@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -15,6 +17,8 @@ use super::http2::Http2Client;
 /// An idle connection is not used again after this long: common servers close theirs after 5 s,
 /// and a request must not meet that close.
 const IDLE_LIMIT: Duration = Duration::from_secs(4);
+/// As the limit above, for requests that must not be sent twice.
+const FRESH_LIMIT: Duration = Duration::from_millis(500);
 /// Idle connections kept for each backend.
 const IDLE_COUNT: usize = 256;
 
@@ -110,6 +114,17 @@ impl Backend {
     }
 }
 
+/// Which idle connections may carry a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// None: the connection as a whole belongs to one client.
+    Never,
+    /// One that was used just now and that the kernel knows to be open: for what is sent once.
+    Fresh,
+    /// Any: should the backend close it meanwhile, the request is sent again.
+    Any,
+}
+
 /// A backend that was picked; counts as one request in flight there until dropped.
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Backend>);
@@ -129,21 +144,22 @@ impl InFlight {
         &self.0
     }
 
-    /// A pooled connection that was used less than `limit` ago and that the backend has kept open.
-    pub(crate) fn take_idle(&self, limit: Duration) -> Option<TcpStream> {
+    /// A pooled connection that the backend has kept open.
+    pub(crate) fn take_idle(&self, reuse: Reuse) -> Option<TcpStream> {
+        let limit = match reuse {
+            Reuse::Never => return None,
+            Reuse::Fresh => FRESH_LIMIT,
+            Reuse::Any => IDLE_LIMIT,
+        };
         let mut idle = lock(&self.0.idle);
-        let (stream, since) = idle.pop()?;
         // The newest is on top, so that when it is too old all of them are.
-        if since.elapsed() > limit.min(IDLE_LIMIT) {
-            if since.elapsed() > IDLE_LIMIT {
-                idle.clear();
-            } else {
-                idle.push((stream, since));
+        while idle.last().is_some_and(|(_, since)| since.elapsed() < limit) {
+            let (stream, _) = idle.pop()?;
+            if is_open(&stream) && (reuse == Reuse::Any || is_silent(&stream)) {
+                return Some(stream);
             }
-            return None;
         }
-        drop(idle);
-        if is_open(&stream) { Some(stream) } else { self.take_idle(limit) }
+        None
     }
 
     /// Keeps a connection on which a whole answer was read.
@@ -188,6 +204,12 @@ impl Drop for InFlight {
 /// make it unusable. No system call is made while the reactor has seen no event.
 fn is_open(stream: &TcpStream) -> bool {
     matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// Asks the kernel itself: the reactor may not have seen yet that the backend has closed.
+fn is_silent(stream: &TcpStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(rustix::net::recv(stream, &mut [0_u8], flags), Err(Errno::AGAIN))
 }
 
 #[derive(Debug)]

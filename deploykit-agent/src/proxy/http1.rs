@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::attempts::{Attempts, Unavailable};
+use super::backends::Reuse;
 use super::body::{Body, Malformed};
 use super::buffer::{Buffer, SMALL};
 use super::exchange::{AnswerSide, ClientSide, Failed, Flag, exchange};
@@ -22,10 +23,6 @@ use super::{Shared, http2, tunnel};
 /// reset the connection, and the answer could be lost with it (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 4 * 1024 * 1024;
-
-/// An idle connection is used for what must not be sent twice only while it is this fresh, since
-/// the backend might be closing it.
-const FRESH: Duration = Duration::from_millis(500);
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -172,7 +169,7 @@ impl Connection<'_> {
         if let Err(Malformed(why)) = self.take_body(&mut body, &body_sent) {
             return self.refuse(&Refusal::bad_request(why), true, false).await;
         }
-        let reuse = if request.idempotent { Duration::MAX } else { FRESH };
+        let reuse = if request.idempotent { Reuse::Any } else { Reuse::Fresh };
         let mut attempts = Attempts::new(self.shared);
         let mut retries = self.shared.settings.max_retries;
         let refusal = loop {

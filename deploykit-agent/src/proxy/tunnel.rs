@@ -8,12 +8,13 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::Shared;
 use super::attempts::Attempts;
+use super::backends::Reuse;
 use super::buffer::{Buffer, LARGE, SMALL};
 
 /// Gives a client's connection to a backend.
 pub(crate) async fn serve(shared: &Shared, mut client: TcpStream) {
     shared.backends.count_request();
-    match Attempts::new(shared).connect(std::time::Duration::ZERO).await {
+    match Attempts::new(shared).connect(Reuse::Never).await {
         Ok((backend, mut stream, _)) => {
             backend.succeeded();
             tunnel(&mut client, &mut stream).await;

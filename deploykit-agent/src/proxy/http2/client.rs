@@ -15,9 +15,9 @@ use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::proxy::attempts::connect;
 use crate::proxy::backends::lock;
 
 /// The body of a request to a backend.
@@ -136,14 +136,6 @@ impl Http2Client {
         let ready = idle.iter().position(http1::SendRequest::is_ready)?;
         Some(idle.swap_remove(ready))
     }
-}
-
-async fn connect(addr: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
-    let stream = timeout(limit, TcpStream::connect(addr))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the connect"))??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// Asks on a connection of its own, since an HTTP/1 server answers the preface with an error and
