@@ -168,6 +168,8 @@ impl Living {
     async fn wind_down(&self) -> Exit {
         let template = &self.spec.template;
         self.change(|app| {
+            let signal = template.stop_signal;
+            app.print(&self.spec.id, OutputStream::Stdout, format!("stopping on {signal:?}"));
             let Some(sim) = app.instances.get_mut(&self.spec.id) else { return };
             sim.seen.state = InstanceState::Stopping;
             sim.seen.ready = false;

@@ -150,3 +150,6 @@ fn not_found(operation: &str, instance: &str) -> Error {
     let error = Error::new(ErrorKind::NotFound, operation, "there is no such instance");
     error.on(NAME).with("instance", instance)
 }
+
+#[cfg(test)]
+mod tests;

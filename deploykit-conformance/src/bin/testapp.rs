@@ -1,0 +1,5 @@
+//! The dialled test application as a program of its own.
+
+fn main() -> std::process::ExitCode {
+    deploykit_conformance::testapp::run()
+}
