@@ -1,1 +1,15 @@
-//! Shared parts of the benches.
+//! Shared parts of the benches: figures, what the kernel counts of a process, and peers.
+
+mod figure;
+mod peer;
+mod process;
+
+pub use figure::{Goal, median, ratio};
+pub use peer::peer;
+pub use process::{ProcessGuard, cpu_seconds, resident_mib};
+
+/// What ends a bench: a message for whoever runs it.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a bench comes to.
+pub type Result<T> = std::result::Result<T, Failure>;
