@@ -1,0 +1,94 @@
+//! The server's side.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Answer, INSTANCE, LARGEST_BODY, Refusal, Request, VERSION, typed, variable};
+use crate::Result;
+
+/// What a service is: it answers requests.
+pub trait Handler: Send + Sync + 'static {
+    fn answer(&self, request: Request) -> impl Future<Output = Result<Answer, Refusal>> + Send;
+}
+
+/// Serves at `HOST`:`PORT` until SIGTERM, then ends the requests in flight and returns.
+pub async fn serve(service: &str, handler: impl Handler) -> Result<()> {
+    let mut end = signal(SignalKind::terminate())?;
+    let listener = TcpListener::bind((variable("HOST")?, variable("PORT")?.parse()?)).await?;
+    let server = Arc::new(Server {
+        handler,
+        instance: HeaderValue::from_str(&variable("DEPLOYKIT_INSTANCE")?)?,
+        version: HeaderValue::from_str(&std::env::var("VERSION").unwrap_or_else(|_| "1".into()))?,
+        unhealthy: std::env::var("UNHEALTHY").ok(),
+    });
+    println!("{service} listens at {}", listener.local_addr()?);
+
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = end.recv() => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of file descriptors, or a caller that has gone again: neither ends the service.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        // Without it small answers wait; a socket that refuses is only slower.
+        stream.set_nodelay(true).ok();
+        let server = server.clone();
+        let service = service_fn(move |request| {
+            let server = server.clone();
+            async move { Ok::<_, Infallible>(server.respond(request).await.map(Full::new)) }
+        });
+        let http = hyper::server::conn::http1::Builder::new();
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        // A connection that breaks is the caller's to notice.
+        tokio::spawn(async move { connection.await.ok() });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+    println!("{service} has ended its requests");
+    Ok(())
+}
+
+struct Server<H> {
+    handler: H,
+    instance: HeaderValue,
+    version: HeaderValue,
+    unhealthy: Option<String>,
+}
+
+impl<H: Handler> Server<H> {
+    async fn respond(&self, request: hyper::Request<Incoming>) -> Answer {
+        let answer = match (request.uri().path(), &self.unhealthy) {
+            ("/healthz", None) => Ok(typed(StatusCode::OK, "text/plain", "ok\n")),
+            ("/healthz", Some(why)) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+            _ => self.handle(request).await,
+        };
+        let mut answer = answer.unwrap_or_else(Refusal::into_answer);
+        // The gateway passes on the headers of the service behind it.
+        answer.headers_mut().entry(INSTANCE).or_insert_with(|| self.instance.clone());
+        answer.headers_mut().entry(VERSION).or_insert_with(|| self.version.clone());
+        answer
+    }
+
+    async fn handle(&self, request: hyper::Request<Incoming>) -> Result<Answer, Refusal> {
+        let (head, body) = request.into_parts();
+        let body = Limited::new(body, LARGEST_BODY).collect().await;
+        let body = body.map_err(|e| Refusal::new(StatusCode::BAD_REQUEST, e))?.to_bytes();
+        self.handler.answer(Request::from_parts(head, body)).await
+    }
+}

@@ -1,0 +1,92 @@
+//! A blog of five services, a job, a volume, a secret and a config: deployed, scaled, updated
+//! under load, broken, rolled back and removed.
+//!
+//! Without a command this program walks through all of that; with one, it is the service of that
+//! name.
+#![allow(unreachable_pub, reason = "a program has no one outside to reach its items")]
+
+mod app;
+mod deploy;
+mod http;
+mod services;
+mod walkthrough;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a service or a step of the walkthrough ends with.
+pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// Deploys a blog of five services and walks through its life in twelve steps: one line each on
+/// standard output, their progress on standard error.
+///
+/// Exit codes: 0 when every step has passed, 1 when one has failed, 2 when the walkthrough could
+/// not begin.
+#[derive(Parser)]
+#[command(name = "blog", args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Leave the blog running after step 11, and say how to look at it and how to remove it.
+    #[arg(long)]
+    keep: bool,
+    /// Where to deploy it [default: processes of this machine, in a new folder]
+    #[arg(long, value_name = "URL")]
+    on: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Service(services::Service),
+    /// Deploys one release and prints the events of that as lines of JSON.
+    #[command(hide = true)]
+    Deploy {
+        #[arg(long)]
+        on: String,
+        #[command(flatten)]
+        release: app::Release,
+    },
+}
+
+fn main() -> ExitCode {
+    // First of all: this program may have been started to be the supervisor of its own services.
+    deploykit::init();
+    let arguments = Arguments::parse();
+    let ended = tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(run(arguments)));
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("blog: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all went well.
+async fn run(arguments: Arguments) -> Result<bool> {
+    match arguments.command {
+        Some(Command::Service(service)) => service.run().await.map(|()| true),
+        Some(Command::Deploy { on, release }) => deploy::run(&on, &release).await.map(|()| true),
+        None => {
+            let url = arguments.on.unwrap_or_else(own_folder);
+            tokio::select! {
+                passed = walkthrough::run(url.clone(), arguments.keep) => passed,
+                _ = tokio::signal::ctrl_c() => {
+                    eprintln!("interrupted: removing the blog from {url}");
+                    walkthrough::clean_up(&url).await.map(|()| false)
+                }
+            }
+        }
+    }
+}
+
+/// A folder that no other run of this program uses.
+fn own_folder() -> String {
+    let folder = std::env::temp_dir().join(format!("deploykit-blog-{}", std::process::id()));
+    format!("local://{}", folder.display())
+}

@@ -1,0 +1,95 @@
+//! The services of the blog. Each is this same program, told by its first argument which it is.
+
+mod comments;
+mod gateway;
+mod migrate;
+mod posts;
+mod session;
+mod store;
+mod users;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Result, http};
+
+/// One of the programs that the blog is made of.
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub enum Service {
+    /// Signs people up and logs them in.
+    Users,
+    /// Keeps posts.
+    Posts,
+    /// Keeps comments on posts.
+    Comments,
+    /// The page and the JSON API that callers outside see.
+    Gateway,
+    /// The database, over HTTP.
+    Store,
+    /// Makes the tables of the database, and ends.
+    Migrate,
+}
+
+impl Service {
+    /// Serves until SIGTERM.
+    pub async fn run(self) -> Result<()> {
+        match self {
+            Self::Users => http::serve("users", users::Users::new()?).await,
+            Self::Posts => http::serve("posts", posts::Posts::new()?).await,
+            Self::Comments => http::serve("comments", comments::Comments::new()?).await,
+            Self::Gateway => http::serve("gateway", gateway::Gateway::new()?).await,
+            Self::Store => http::serve("store", store::Store::open()?).await,
+            Self::Migrate => migrate::run(),
+        }
+    }
+}
+
+/// What somebody writes: a post without its number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Draft {
+    pub title: String,
+    pub body: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Post {
+    pub id: i64,
+    pub author: String,
+    pub title: String,
+    pub body: String,
+    /// Told since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<usize>,
+}
+
+/// The newest posts, and how many there are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PostList {
+    pub total: i64,
+    pub newest: Vec<Post>,
+}
+
+/// A comment before it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Remark {
+    pub body: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comment {
+    pub id: i64,
+    pub author: String,
+    pub body: String,
+}
+
+/// What somebody signs up or logs in with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Credentials {
+    pub name: String,
+    pub password: String,
+}
+
+/// What a log-in is answered with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Session {
+    pub token: String,
+}
