@@ -27,9 +27,10 @@ pub(crate) async fn run() -> Result<()> {
 fn app(change: usize) -> Result<App> {
     let mut app = App::build("fifty");
     for n in 0..SERVICES {
-        let mut service = Service::build(format!("service{n:02}"), ImageSpec::binary(bare::SERVICE))
-            .port(Port::http(8080))
-            .readiness(Probe::http("/healthz"));
+        let mut service =
+            Service::build(format!("service{n:02}"), ImageSpec::binary(bare::SERVICE))
+                .port(Port::http(8080))
+                .readiness(Probe::http("/healthz"));
         if n == SERVICES / 2 {
             service = service.env("CHANGE", change.to_string());
         }
@@ -163,7 +164,10 @@ fn supervisord() -> Result<f64> {
     );
     for (n, address) in addresses.iter().enumerate() {
         let (command, port) = (bare::SERVICE, address.port());
-        write!(config, "[program:service{n:02}]\ncommand={command}\nenvironment=PORT=\"{port}\"\n")?;
+        write!(
+            config,
+            "[program:service{n:02}]\ncommand={command}\nenvironment=PORT=\"{port}\"\n"
+        )?;
     }
     let file = folder.path().join("supervisord.conf");
     fs::write(&file, config)?;

@@ -111,12 +111,7 @@ impl Proxy {
 }
 
 /// HAProxy with its defaults, on one thread as ours is.
-fn haproxy(
-    mode: &str,
-    listen: SocketAddr,
-    origins: &[SocketAddr],
-    folder: &Path,
-) -> Result<Proxy> {
+fn haproxy(mode: &str, listen: SocketAddr, origins: &[SocketAddr], folder: &Path) -> Result<Proxy> {
     let config = format!(
         "global\n  nbthread 1\n  maxconn 1000\n\
          defaults\n  mode {mode}\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\

@@ -75,7 +75,10 @@ async fn requests_that_two_readers_could_see_differently_are_refused() {
     let origin = Origin::canned(OK).await;
     let proxy = proxy_over(&[&origin]);
     let refused = [
-        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nbody!", 400),
         ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nbody", 400),
         ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4, 4\r\n\r\nbody", 400),
@@ -86,12 +89,21 @@ async fn requests_that_two_readers_could_see_differently_are_refused() {
         ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", 400),
         ("POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n", 400),
-        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;a\nb\r\nhello\r\n0\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;a\nb\r\nhello\r\n0\r\n\r\n",
+            400,
+        ),
         ("GET / HTTP/1.1\nHost: x\n\n", 400),
         ("GET / HTTP/1.1\r\nHost: x\r\nX: a\nY: b\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n", 400),
@@ -110,7 +122,8 @@ async fn requests_that_two_readers_could_see_differently_are_refused() {
         ("\x16\x03\x01\x02\0\x01\0", 400),
     ];
     for (request, status) in refused {
-        let answer = send_all(&proxy, format!("{request}GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        let answer =
+            send_all(&proxy, format!("{request}GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{request:?}: {answer}");
         assert!(answer.contains("Connection: close\r\n"), "{answer}");
@@ -259,7 +272,10 @@ async fn upgrades_pass_and_count_as_in_flight() {
                    Sec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n\r\nfirst";
     client.write_all(request.as_bytes()).await.unwrap();
     let head = within(read_head(&mut client)).await.unwrap();
-    assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("Connection: upgrade\r\n"), "{head}");
+    assert!(
+        head.starts_with("HTTP/1.1 101 ") && head.contains("Connection: upgrade\r\n"),
+        "{head}"
+    );
     assert!(head.contains("Upgrade: websocket\r\n"), "{head}");
     let expect = async |client: &mut TcpStream, text: &str| {
         let mut got = vec![0; text.len()];

@@ -37,7 +37,9 @@ async fn instances_are_replaced_one_by_one_without_a_failed_request() {
         origins[from..from + 2]
             .iter()
             .zip(&ids[from..])
-            .map(|(o, id)| deploykit_agent::proxy::BackendAddress::new(*id, o.as_ref().unwrap().addr))
+            .map(|(o, id)| {
+                deploykit_agent::proxy::BackendAddress::new(*id, o.as_ref().unwrap().addr)
+            })
             .collect::<Vec<_>>()
     };
     proxy.set_backends(backends(&origins, 0));

@@ -96,7 +96,8 @@ impl Origin {
         Self::raw(|mut stream| async move {
             loop {
                 let head = read_head(&mut stream).await?;
-                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
                 stream.write_all(answer.as_bytes()).await?;
             }
         })
@@ -210,7 +211,9 @@ pub async fn send_one(stream: &mut TcpStream, request: impl AsRef<[u8]>) -> (Str
         let head = read_head(stream).await.unwrap();
         let length = head
             .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())
+            .find_map(|line| {
+                line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok()
+            })
             .unwrap_or(0);
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.unwrap();

@@ -80,7 +80,7 @@ async fn become_target(
         attempt.run(number, target, &plan.cause, &plan.steps, Policy::AsAsked).await?;
     let Ran::Failed(failure) = ran else {
         attempt.finish(&mut written, Outcome::Succeeded).await?;
-        attempt.tidy(target).await?;
+        attempt.tidy(target).await;
         return Ok(Applied {
             revision: Some(number),
             steps: plan.steps.len(),
@@ -185,7 +185,7 @@ impl Attempt<'_, '_> {
         match ran {
             Ran::Through => {
                 self.finish(&mut written, Outcome::Succeeded).await?;
-                self.tidy(&good.app).await?;
+                self.tidy(&good.app).await;
                 Ok(format!(
                     "the app was rolled back to revision {} as revision {}",
                     good.number,
@@ -201,8 +201,15 @@ impl Attempt<'_, '_> {
         }
     }
 
+    /// Forgets what is not kept; what cannot be forgotten now is by the next apply.
+    async fn tidy(&mut self, target: &ResolvedApp) {
+        if let Err(error) = self.forget(target).await {
+            tracing::warn!(%error, "old revisions and secret versions are still there");
+        }
+    }
+
     /// Forgets revisions beyond those that are kept, and secret versions that no kept one names.
-    async fn tidy(&mut self, target: &ResolvedApp) -> Result<()> {
+    async fn forget(&mut self, target: &ResolvedApp) -> Result<()> {
         let fence = self.lock.fence();
         let backend = &self.deployer.backend;
         let record = self.deployer.record(&fence.app);

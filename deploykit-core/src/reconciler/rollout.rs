@@ -169,7 +169,11 @@ impl<R: Runtime> Rollout<'_, R> {
                 old_ready: olds.iter().filter(|i| i.ready).count() as u32,
             };
             let moves = rolling(counts, policy);
-            let ending = choose(olds, moves.end_old).into_iter().chain(choose(news, moves.end_new));
+            let ending = choose(olds, moves.end_old, false).into_iter().chain(choose(
+                news,
+                moves.end_new,
+                self.has_own_volumes(),
+            ));
             let ending: Vec<Instance> = ending.cloned().collect();
             if moves.start == 0 && ending.is_empty() {
                 if counts.new == new && counts.new_ready == new && counts.old <= old {
@@ -263,10 +267,14 @@ impl<R: Runtime> Rollout<'_, R> {
         if route { self.route(&[]).await } else { Ok(()) }
     }
 
+    fn has_own_volumes(&self) -> bool {
+        self.template.volumes.values().any(|v| *v == VolumeScope::PerReplica)
+    }
+
     fn specs(&self, count: u32) -> Vec<InstanceSpec> {
         // A volume of one replica passes to the instance that takes its place, so that place has
         // to be empty; otherwise an old and a new instance may share a number for a while.
-        let exclusive = self.template.volumes.values().any(|v| *v == VolumeScope::PerReplica);
+        let exclusive = self.has_own_volumes();
         let holders = self.instances().filter(|i| exclusive || self.is_new(i));
         let taken: BTreeSet<u32> = holders.map(|i| i.slot).collect();
         (0..)
@@ -358,9 +366,10 @@ impl<R: Runtime> Rollout<'_, R> {
     }
 }
 
-/// The instances to end first: those that are not ready, then those of the highest number.
-fn choose(mut instances: Vec<&Instance>, count: u32) -> Vec<&Instance> {
-    instances.sort_by_key(|i| (i.ready, std::cmp::Reverse(i.slot)));
+/// The instances to end first: those that are not ready, then those of the highest number; by
+/// number alone where each has a volume of its own, so that the lowest numbers stay.
+fn choose(mut instances: Vec<&Instance>, count: u32, by_number: bool) -> Vec<&Instance> {
+    instances.sort_by_key(|i| (i.ready && !by_number, std::cmp::Reverse(i.slot)));
     instances.truncate(count as usize);
     instances
 }
