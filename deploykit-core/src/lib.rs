@@ -7,6 +7,7 @@ mod capability;
 mod diagnosis;
 mod error;
 mod event;
+mod feature;
 mod hash;
 pub mod model;
 mod observation;
@@ -19,10 +20,11 @@ mod runtime;
 mod secret;
 mod state;
 
-pub use capability::{Capabilities, Feature, Fencing, SelfHeal};
+pub use capability::{Capabilities, Fencing, SelfHeal};
 pub use diagnosis::{Diagnosis, Reason};
 pub use error::{Error, ErrorKind, Problem, Result};
 pub use event::{Event, InstanceChange, Progress, Silent};
+pub use feature::{Feature, UnknownFeature};
 pub use hash::SpecHash;
 pub use observation::{Endpoint, EndpointPort, Exit, Instance, InstanceState, Observation};
 pub use orchestrator::{

@@ -11,7 +11,7 @@ mod probe;
 mod read;
 mod schedule;
 mod service;
-mod text;
+pub(crate) mod text;
 mod tree;
 mod units;
 mod update;

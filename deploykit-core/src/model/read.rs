@@ -73,7 +73,8 @@ fn read(text: &str, problems: &mut Problems) -> Option<App> {
         problems.add(Path::default(), "the file is no mapping", fix);
         return None;
     }
-    let mut repair = Repair { problems, unsure: BTreeSet::new(), renamed: BTreeMap::new(), lost: false };
+    let mut repair =
+        Repair { problems, unsure: BTreeSet::new(), renamed: BTreeMap::new(), lost: false };
     repair.duplicates(&mut tree, &mut Vec::new());
     let app = repair.read(&mut tree)?;
     if !repair.lost {
@@ -139,8 +140,13 @@ impl Repair<'_> {
                     hops.push(Hop::Key(entry.key.clone()));
                     if let Some(line) = first.get(&entry.key) {
                         let key = shown(&entry.key);
-                        let what = format!("`{key}` is there twice, in lines {line} and {}", entry.line);
-                        self.problems.add(self.path(hops), what, "give each its own name, or keep one");
+                        let what =
+                            format!("`{key}` is there twice, in lines {line} and {}", entry.line);
+                        self.problems.add(
+                            self.path(hops),
+                            what,
+                            "give each its own name, or keep one",
+                        );
                         self.unsure(hops);
                     } else {
                         first.insert(entry.key.clone(), entry.line);
@@ -261,7 +267,9 @@ impl Repair<'_> {
             _ => {
                 let taken = take(tree, hops).is_some();
                 // An empty mapping of our own making is no mistake of the author's.
-                while hops.len() > 3 && matches!(at(tree, &hops[..hops.len() - 1]), Some(Node::Map(map)) if map.is_empty()) {
+                while hops.len() > 3
+                    && matches!(at(tree, &hops[..hops.len() - 1]), Some(Node::Map(map)) if map.is_empty())
+                {
                     hops.pop();
                     take(tree, hops);
                 }

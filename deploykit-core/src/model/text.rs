@@ -109,7 +109,10 @@ mod tests {
         assert_eq!(nearest("prot", known), Some("port"));
         assert_eq!(nearest("Protocoll", known), Some("protocol"));
         assert_eq!(nearest("xyz", known), None);
-        assert_eq!(instead("prot", known, ""), "did you mean `port`? known: port, protocol, publish");
+        assert_eq!(
+            instead("prot", known, ""),
+            "did you mean `port`? known: port, protocol, publish"
+        );
         assert_eq!(instead("x", [], "there is none"), "there is none");
     }
 }

@@ -258,7 +258,9 @@ impl<'de> Deserializer<'de> for &'de Node {
         match self {
             Node::Map(_) => self.deserialize_any(visitor),
             // serde would take a list for a struct's fields in their order.
-            other => Err(de::Error::invalid_type(other.unexpected(), &format!("struct {name}").as_str())),
+            other => {
+                Err(de::Error::invalid_type(other.unexpected(), &format!("struct {name}").as_str()))
+            }
         }
     }
 

@@ -50,7 +50,10 @@ impl Problems {
         if self.is_full() {
             let what = match self.more {
                 0 => format!("only the first {LISTED} problems are listed"),
-                more => format!("only the first {LISTED} problems are listed, of at least {}", LISTED + more),
+                more => format!(
+                    "only the first {LISTED} problems are listed, of at least {}",
+                    LISTED + more
+                ),
             };
             self.list.push(Problem::new("", what, "correct these first"));
         }
@@ -225,7 +228,8 @@ impl Check<'_> {
             for (index, port) in service.ports.iter().enumerate() {
                 let place = match &port.publish {
                     Publish::HostPort(number) => {
-                        let kind = if port.protocol == super::Protocol::Udp { "UDP" } else { "TCP" };
+                        let kind =
+                            if port.protocol == super::Protocol::Udp { "UDP" } else { "TCP" };
                         format!("the host's {kind} port {number}")
                     }
                     Publish::Route(route) => format!("the route {}{}", route.host, route.path),

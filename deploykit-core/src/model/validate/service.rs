@@ -86,7 +86,8 @@ impl Check<'_> {
             let what = format!("`{}` is no host name", route.host);
             self.add(path.field("host"), what, "write it like www.example.org");
         }
-        if !route.path.starts_with('/') || route.path.contains(|c: char| c.is_control() || c == ' ') {
+        if !route.path.starts_with('/') || route.path.contains(|c: char| c.is_control() || c == ' ')
+        {
             let what = format!("`{}` is no path of a URL", route.path);
             self.add(path.field("path"), what, "begin it with `/`");
         }
@@ -103,10 +104,18 @@ impl Check<'_> {
             self.duration(path.field("timeout"), probe.timeout, false);
             self.duration(path.field("initial_delay"), probe.initial_delay, true);
             if probe.failure_threshold == 0 {
-                self.add(path.field("failure_threshold"), "0 failures would fail it", "use 1 or more");
+                self.add(
+                    path.field("failure_threshold"),
+                    "0 failures would fail it",
+                    "use 1 or more",
+                );
             }
             if probe.success_threshold == 0 {
-                self.add(path.field("success_threshold"), "0 successes would pass it", "use 1 or more");
+                self.add(
+                    path.field("success_threshold"),
+                    "0 successes would pass it",
+                    "use 1 or more",
+                );
             }
             let at = path.field("check").field(probe.check.kind());
             match &probe.check {
@@ -121,7 +130,11 @@ impl Check<'_> {
                     for (name, value) in &check.headers {
                         if !is_header(name, value) {
                             let what = "it is no header of HTTP";
-                            self.add(at.field("headers").field(name), what, "write it like X-Name: value");
+                            self.add(
+                                at.field("headers").field(name),
+                                what,
+                                "write it like X-Name: value",
+                            );
                         }
                     }
                 }
@@ -233,14 +246,19 @@ impl Check<'_> {
             last = step.share.get();
             let Replicas::Fixed(n) = service.replicas else { continue };
             if step.share.of(n).is_none() {
-                let whole = |p: &u8| crate::model::Percent::new(*p).is_some_and(|p| p.of(n).is_some());
-                let shares: Vec<String> = (1..=100).filter(whole).map(|p| format!("{p}%")).collect();
+                let whole =
+                    |p: &u8| crate::model::Percent::new(*p).is_some_and(|p| p.of(n).is_some());
+                let shares: Vec<String> =
+                    (1..=100).filter(whole).map(|p| format!("{p}%")).collect();
                 let what = format!("{} of {n} instances is no whole number", step.share);
                 self.add(at.field("share"), what, format!("use one of: {}", shares.join(", ")));
             }
         }
         if !matches!(service.replicas, Replicas::Fixed(_)) {
-            let what = format!("canary steps are shares of a fixed number, and replicas are {}", service.replicas);
+            let what = format!(
+                "canary steps are shares of a fixed number, and replicas are {}",
+                service.replicas
+            );
             self.add(path.clone(), what, "use a number of replicas, or rolling");
         }
     }

@@ -100,7 +100,9 @@ impl Check<'_> {
                 let variable = format!("{}_SERVICE_{end}", peer.env_prefix());
                 let why = format!("the address of `{peer}`");
                 if let Some(other) = contract.insert(variable.clone(), why) {
-                    let what = format!("`{variable}` would be set by {other} and by the address of `{peer}`");
+                    let what = format!(
+                        "`{variable}` would be set by {other} and by the address of `{peer}`"
+                    );
                     self.add(path.field("ports"), what, "give the port another name");
                 }
             }
@@ -117,7 +119,9 @@ impl Check<'_> {
             let Some(why) = contract.get(variable) else { continue };
             let what = format!("`{variable}` is set by {why}");
             let fix = match variable.as_str() {
-                "PORT" => "remove it, and listen where PORT says: replicas cannot share a fixed port",
+                "PORT" => {
+                    "remove it, and listen where PORT says: replicas cannot share a fixed port"
+                }
                 _ => "remove it, and use the value that is set",
             };
             self.add(path, what, fix);
