@@ -7,6 +7,7 @@
 //! [framing]: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 //! [encoding]: https://protobuf.dev/programming-guides/encoding/
 
+use std::error::Error;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -25,17 +26,14 @@ pub(super) async fn ask(check: &GrpcCheck, addr: SocketAddr) -> Result<String, S
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
-            .map_err(|error| format!("no HTTP/2: {error}"))?;
+            .map_err(|error| no_http2(&error))?;
     let request = Request::post(format!("http://{addr}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(Full::new(encode(&check.service)))
         .map_err(|error| error.to_string())?;
     let call = async {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| format!("no answer over HTTP/2: {error}"))?;
+        let response = sender.send_request(request).await.map_err(|error| no_http2(&error))?;
         read(response).await
     };
     tokio::select! {
@@ -43,9 +41,15 @@ pub(super) async fn ask(check: &GrpcCheck, addr: SocketAddr) -> Result<String, S
         // The connection ends by itself only when the peer ends it.
         ended = connection => Err(match ended {
             Ok(()) => "the connection was closed".to_owned(),
-            Err(error) => format!("no answer over HTTP/2: {error}"),
+            Err(error) => no_http2(&error),
         }),
     }
+}
+
+/// The error with its causes, which say what it was.
+fn no_http2(error: &hyper::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(format!("no answer over HTTP/2: {error}"), |text, cause| format!("{text}: {cause}"))
 }
 
 async fn read(response: Response<hyper::body::Incoming>) -> Result<String, String> {
