@@ -216,11 +216,10 @@ fn read_fields<'a>(fields: &[Header<'a>], old: bool) -> Result<Facts<'a>, &'stat
     let mut upgrade = false;
     for Header { name, value } in fields {
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {
-                if facts.host.replace(value).is_some() {
-                    return Err("Host given twice");
-                }
-            }
+            4 if name.eq_ignore_ascii_case("host") => match facts.host.replace(value) {
+                None => {}
+                Some(_) => return Err("Host given twice"),
+            },
             7 if name.eq_ignore_ascii_case("upgrade") => {
                 // h2c would let requests through on the same connection that nobody checks.
                 let is_h2c = |protocol: &[u8]| {
