@@ -1,1 +1,10 @@
-//! DeployKit on plain OS processes: a supervisor, SQLite state and encrypted secrets.
+//! DeployKit on plain OS processes.
+#![allow(dead_code)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("deploykit-local runs on Linux only: it needs pidfds and /proc");
+
+mod error;
+mod executables;
+mod logs;
+mod process;
