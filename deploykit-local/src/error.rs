@@ -1,4 +1,6 @@
 //! How errors of the file system and of SQLite become this library's.
+//!
+//! The cause is kept as text: errors travel over the supervisor's socket.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +13,7 @@ pub(crate) const BACKEND: &str = "local";
 /// An error of the file system: what was tried, on which path.
 pub(crate) fn io(operation: &str, path: &Path, error: io::Error) -> Error {
     let (kind, message) = describe(&error);
-    Error::new(kind, operation, message).on(BACKEND).with("path", path.display()).because(error)
+    Error::new(kind, operation, message).on(BACKEND).with("path", path.display()).with("cause", error)
 }
 
 fn describe(error: &io::Error) -> (ErrorKind, &'static str) {
@@ -46,5 +48,5 @@ pub(crate) fn database(operation: &str, error: rusqlite::Error) -> Error {
         }
         _ => (ErrorKind::Failed, "the state file could not be used"),
     };
-    Error::new(kind, operation, message).on(BACKEND).because(error)
+    Error::new(kind, operation, message).on(BACKEND).with("cause", error)
 }

@@ -4,7 +4,10 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("deploykit-local runs on Linux only: it needs pidfds and /proc");
 
+mod database;
 mod error;
 mod executables;
+mod folder;
 mod logs;
 mod process;
+mod secrets;

@@ -1,5 +1,5 @@
-//! What instances write: one append-only file each, standard output and error in the order of
-//! writing, so that nothing depends on the supervisor being alive.
+//! What instances write: an append-only file for standard output and one for standard error, so
+//! that nothing depends on the supervisor being alive.
 //!
 //! An instance keeps its file open for as long as it runs, so the file can be neither renamed
 //! nor emptied without losing lines. Rotation gives the blocks of the oldest lines back to the
@@ -11,8 +11,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -46,26 +45,6 @@ pub(crate) fn trim(path: &Path, keep: u64) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Notes how long the log was at a moment, so that lines can be found by time later. The
-/// supervisor calls it about once a second for a log that has grown.
-pub(crate) fn mark_time(log: &Path, length: u64, now: SystemTime) -> io::Result<()> {
-    use std::io::Write as _;
-    let mut record = [0; 16];
-    record[..8].copy_from_slice(&length.to_le_bytes());
-    record[8..].copy_from_slice(&millis(now).to_le_bytes());
-    open_for_append(&times_of(log))?.write_all(&record)
-}
-
-/// The file that holds the moments of [`mark_time`].
-pub(crate) fn times_of(log: &Path) -> PathBuf {
-    log.with_extension("times")
-}
-
-fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Reads a log line by line, from a chosen place on, and goes on where it stopped.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -86,29 +65,6 @@ impl Reader {
     pub(crate) fn from_tail(log: &Path, lines: usize) -> io::Result<Self> {
         let mut reader = Self::from_start(log)?;
         reader.offset = tail_offset(&reader.file, reader.offset, lines)?;
-        Ok(reader)
-    }
-
-    /// From the first line that was written after `since`; up to the supervisor's last look
-    /// before that (about a second) may come along.
-    pub(crate) fn since(log: &Path, since: SystemTime) -> io::Result<Self> {
-        let mut reader = Self::from_start(log)?;
-        let times = match std::fs::read(times_of(log)) {
-            Ok(times) => times,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(e),
-        };
-        let wanted = millis(since);
-        let before = times.as_chunks::<16>().0.iter().rev().find_map(|record| {
-            let (length, time) = record.split_at(8);
-            let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
-            (number(time)? <= wanted).then(|| number(length)).flatten()
-        });
-        if let Some(before) = before
-            && before > reader.offset
-        {
-            reader.offset = line_from(&reader.file, before)?;
-        }
         Ok(reader)
     }
 
@@ -219,6 +175,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use std::io::Write as _;
+    use std::path::PathBuf;
 
     fn log(content: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -273,20 +230,5 @@ mod tests {
             assert_eq!(line, &format!("line {n:08}"));
         }
         assert!(std::fs::metadata(&path).unwrap().blocks() * 512 < 300 << 10);
-    }
-
-    #[test]
-    fn lines_are_found_by_time() {
-        let (_folder, path) = log("one\ntwo\n");
-        let start = SystemTime::now();
-        mark_time(&path, 4, start).unwrap();
-        mark_time(&path, 8, start + Duration::from_secs(2)).unwrap();
-        let from = |seconds| {
-            let since = start + Duration::from_secs(seconds) - Duration::from_millis(500);
-            Reader::since(&path, since).unwrap().lines(true).unwrap()
-        };
-        assert_eq!(from(0), ["one", "two"]);
-        assert_eq!(from(1), ["two"]);
-        assert_eq!(from(3), [""; 0]);
     }
 }

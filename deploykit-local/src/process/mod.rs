@@ -4,50 +4,20 @@ mod identity;
 pub(crate) mod scan;
 mod spawn;
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use deploykit_core::Exit;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
 };
-use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use identity::{Identity, Stat, boot_id};
 pub(crate) use spawn::{FOLDER_MARKER, INSTANCE_MARKER, Launch};
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Exit {
-    /// By itself, with this code.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
-    /// Nobody knows: it was no child of this supervisor. Never a success.
-    Lost,
-}
-
-impl Exit {
-    /// Whether it ended by itself with code 0.
-    pub(crate) fn success(self) -> bool {
-        self == Self::Code(0)
-    }
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(signal) => write!(f, "signal {signal}"),
-            Self::Lost => f.write_str("exit code lost: it ended while no supervisor ran, or was adopted by one"),
-        }
-    }
-}
 
 /// A process that this supervisor started or adopted, held by its pidfd.
 ///

@@ -1,12 +1,13 @@
 //! Starting a process: its own group, an exact environment, output straight to a file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use crate::logs::open_for_append;
 
 /// The variable that names the instance a process belongs to.
 pub(crate) const INSTANCE_MARKER: &str = "DEPLOYKIT_INSTANCE";
@@ -23,8 +24,10 @@ pub(crate) struct Launch {
     /// The whole environment but for the markers.
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) folder: PathBuf,
-    /// Where standard output and error go, both in the order of writing.
-    pub(crate) log: PathBuf,
+    /// Where standard output goes.
+    pub(crate) out: PathBuf,
+    /// Where standard error goes.
+    pub(crate) err: PathBuf,
     pub(crate) instance: String,
     pub(crate) folder_id: String,
 }
@@ -49,8 +52,8 @@ impl Launch {
     }
 
     fn command(&self) -> io::Result<Command> {
-        let out = crate::logs::open_for_append(&self.log)?;
-        let err: File = out.try_clone()?;
+        let out = open_for_append(&self.out)?;
+        let err = open_for_append(&self.err)?;
         let mut command = Command::new(&self.executable);
         command
             .arg0(&self.name)

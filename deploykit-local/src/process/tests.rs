@@ -15,7 +15,8 @@ fn launch(folder: &Path, folder_id: &str, script: &str) -> Launch {
         args: vec!["-c".into(), script.into()],
         env: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]),
         folder: folder.to_owned(),
-        log: folder.join("log"),
+        out: folder.join("out"),
+        err: folder.join("err"),
         instance: "web-1".into(),
         folder_id: folder_id.into(),
     }
@@ -41,12 +42,13 @@ async fn output_and_environment_are_exact() {
     let process = Process::spawn(&launch).unwrap();
     assert_eq!(process.exited().await, Exit::Code(3));
     assert_eq!(process.exited().await, Exit::Code(3), "asked again");
-    let log = std::fs::read_to_string(&launch.log).unwrap();
+    let log = std::fs::read_to_string(&launch.out).unwrap();
     let lines: Vec<&str> = log.lines().filter(|l| !l.starts_with("PWD=") && !l.starts_with("_=") && !l.starts_with("SHLVL=")).collect();
     assert_eq!(
         lines,
-        ["out", "err", "DEPLOYKIT_FOLDER=f", "DEPLOYKIT_INSTANCE=web-1", "HOSTILE=a'b\"c $x \\ *", "PATH=/usr/bin:/bin"]
+        ["out", "DEPLOYKIT_FOLDER=f", "DEPLOYKIT_INSTANCE=web-1", "HOSTILE=a'b\"c $x \\ *", "PATH=/usr/bin:/bin"]
     );
+    assert_eq!(std::fs::read_to_string(&launch.err).unwrap(), "err\n");
 }
 
 #[tokio::test]
@@ -54,13 +56,13 @@ async fn a_stop_signal_is_heard_and_an_ignored_one_ends_in_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let polite = launch(folder.path(), "f", "trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done");
     let process = Process::spawn(&polite).unwrap();
-    until("it is up", || std::fs::read_to_string(&polite.log).unwrap().contains("up")).await;
+    until("it is up", || std::fs::read_to_string(&polite.out).unwrap().contains("up")).await;
     assert_eq!(process.stop(Signal::TERM, LONG).await.unwrap(), Exit::Code(7));
 
     let mut deaf = launch(folder.path(), "f", "trap '' TERM; echo up; while :; do sleep 0.01; done");
-    deaf.log = folder.path().join("deaf");
+    deaf.out = folder.path().join("deaf");
     let process = Process::spawn(&deaf).unwrap();
-    until("it is up", || std::fs::read_to_string(&deaf.log).unwrap().contains("up")).await;
+    until("it is up", || std::fs::read_to_string(&deaf.out).unwrap().contains("up")).await;
     assert_eq!(process.stop(Signal::TERM, Duration::from_millis(50)).await.unwrap(), Exit::Signal(9));
     process.signal(Signal::TERM).unwrap();
 }
@@ -87,7 +89,7 @@ async fn an_adopted_process_is_watched_and_its_exit_code_is_lost() {
     let adopted = Process::adopt(process.identity().clone()).unwrap().unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(20), adopted.exited()).await.is_err(), "it runs");
     assert_eq!(adopted.stop(Signal::TERM, LONG).await.unwrap(), Exit::Lost);
-    assert!(!Exit::Lost.success());
+    assert!(!Exit::Lost.is_success());
     assert_eq!(process.exited().await, Exit::Signal(15));
     assert!(Process::adopt(process.identity().clone()).unwrap().is_none(), "it is gone");
 }

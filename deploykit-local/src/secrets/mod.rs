@@ -1,0 +1,8 @@
+//! Secrets: encrypted at rest with a key outside of the state folder, and given to instances as
+//! files in memory.
+
+mod delivery;
+mod key;
+
+pub(crate) use delivery::Delivery;
+pub(crate) use key::Key;
