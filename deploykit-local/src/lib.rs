@@ -4,6 +4,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("deploykit-local runs on Linux only: it needs pidfds and /proc");
 
+mod addresses;
 mod database;
 mod error;
 mod executables;
