@@ -109,11 +109,6 @@ impl Executables {
         self.folder.join(digest.strip_prefix(ALGORITHM).unwrap_or(digest))
     }
 
-    /// Whether the content of a digest is there.
-    pub(crate) fn has(&self, digest: &str) -> bool {
-        self.path(digest).is_file()
-    }
-
     /// Removes what is not in `keep` and was not put in within `grace`; returns the digests.
     /// The grace spares what somebody has prepared and not yet applied.
     pub(crate) fn collect(&self, keep: &BTreeSet<String>, grace: Duration) -> io::Result<Vec<String>> {
@@ -310,7 +305,7 @@ mod tests {
         let keep = BTreeSet::from([two.clone()]);
         assert_eq!(store.collect(&keep, Duration::from_secs(600)).unwrap(), [""; 0]);
         assert_eq!(store.collect(&keep, Duration::ZERO).unwrap(), [one.clone()]);
-        assert!(store.has(&two) && !store.has(&one));
+        assert!(store.path(&two).exists() && !store.path(&one).exists());
     }
 
     #[test]

@@ -94,7 +94,12 @@ impl Folder {
             Some(slot) => format!("{volume}.{slot}"),
             None => volume.to_string(),
         };
-        self.path.join("volumes").join(app.as_str()).join(name)
+        self.volumes(app).join(name)
+    }
+
+    /// The volumes of an app.
+    pub(crate) fn volumes(&self, app: &AppName) -> PathBuf {
+        self.path.join("volumes").join(app.as_str())
     }
 
     /// Makes a folder below this one, for the owner alone.

@@ -121,4 +121,12 @@ impl Database {
             Ok(())
         })
     }
+
+    /// Forgets an instance that never ran, by the supervisor's own right.
+    pub(crate) fn forget_instance(&mut self, id: &str) -> Result<()> {
+        self.change("forget an instance", |tx| {
+            tx.prepare_cached("DELETE FROM instances WHERE id = ?1")?.execute([id])?;
+            Ok(())
+        })
+    }
 }

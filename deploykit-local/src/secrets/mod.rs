@@ -3,6 +3,8 @@
 
 mod delivery;
 mod key;
+mod wire;
 
 pub(crate) use delivery::Delivery;
-pub(crate) use key::Key;
+pub(crate) use key::{Key, path as key_path};
+pub(crate) use wire::Wire;
