@@ -50,4 +50,4 @@ mod supervisor;
 
 pub use config::{Lifetime, LocalConfig};
 pub use reexec::init;
-pub use runtime::Local;
+pub use runtime::{Local, open};

@@ -64,7 +64,7 @@ pub(crate) struct Answer {
 pub(crate) enum Request {
     Apps,
     Get { app: AppName, key: String },
-    List { app: AppName, prefix: String },
+    Keys { app: AppName, prefix: String },
     Put { fence: Fence, key: String, value: String, expected: Expected },
     Delete { fence: Fence, key: String, version: u64 },
     Acquire { app: AppName, holder: String, ttl: Duration },

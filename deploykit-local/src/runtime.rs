@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use deploykit_core::model::{AppName, ImageSpec, Network, NetworkName, ResolvedImage, ServiceName, Volume, VolumeName};
 use deploykit_core::{
     Capabilities, EndpointSpec, Error, ErrorKind, ExecOutput, ExecRequest, Feature, Fence, Fencing, ImageBuilder,
-    InstanceSpec, LogLine, LogQuery, Observation, ResolvedApp, Result, Runtime, SecretStore, SelfHeal, StateStore,
+    InstanceSpec, LogLine, LogQuery, Observation, Reconciler, ResolvedApp, Result, Runtime, SecretStore, SelfHeal, StateStore,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
@@ -77,6 +77,15 @@ impl Local {
             program.close().await;
         }
     }
+}
+
+/// Opens the local backend for [`Deployer::new`](deploykit_core::Deployer::new); see
+/// [`Local::open`].
+///
+/// # Errors
+/// Those of [`Local::open`].
+pub async fn open(config: LocalConfig) -> Result<Reconciler<Local>> {
+    Local::open(config).await.map(Reconciler::new)
 }
 
 #[async_trait]

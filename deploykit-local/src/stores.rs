@@ -20,8 +20,8 @@ impl StateStore for Local {
         self.client.call(Request::Get { app: app.clone(), key: key.to_owned() }).await
     }
 
-    async fn list(&self, app: &AppName, prefix: &str) -> Result<Vec<Entry>> {
-        self.client.call(Request::List { app: app.clone(), prefix: prefix.to_owned() }).await
+    async fn keys(&self, app: &AppName, prefix: &str) -> Result<Vec<String>> {
+        self.client.call(Request::Keys { app: app.clone(), prefix: prefix.to_owned() }).await
     }
 
     async fn put(&self, fence: &Fence, key: &str, value: &str, expected: Expected) -> Result<u64> {

@@ -45,13 +45,12 @@ impl Database {
             .map_err(|e| error::database("read the state", e))
     }
 
-    /// All values whose key begins with `prefix`.
-    pub(crate) fn list(&self, app: &AppName, prefix: &str) -> Result<Vec<Entry>> {
-        let sql = "SELECT key, value, version FROM state
-            WHERE app = ?1 AND substr(key, 1, length(?2)) = ?2 ORDER BY key";
+    /// The keys that begin with `prefix`.
+    pub(crate) fn keys(&self, app: &AppName, prefix: &str) -> Result<Vec<String>> {
+        let sql = "SELECT key FROM state WHERE app = ?1 AND substr(key, 1, length(?2)) = ?2 ORDER BY key";
         self.connection
             .prepare_cached(sql)
-            .and_then(|mut statement| statement.query_map((app.as_str(), prefix), entry)?.collect())
+            .and_then(|mut statement| statement.query_map((app.as_str(), prefix), |row| row.get(0))?.collect())
             .map_err(|e| error::database("list the state", e))
     }
 

@@ -19,7 +19,7 @@ impl Supervisor {
         match request {
             Request::Apps => json(self.state().database.apps()),
             Request::Get { app, key } => json(self.state().database.get(&app, &key)),
-            Request::List { app, prefix } => json(self.state().database.list(&app, &prefix)),
+            Request::Keys { app, prefix } => json(self.state().database.keys(&app, &prefix)),
             Request::Put { fence, key, value, expected } => {
                 json(self.state().database.put(&fence, &key, &value, expected))
             }
