@@ -233,6 +233,8 @@ async fn a_refusal_before_the_body_is_read_reaches_the_client() {
     let origin = Origin::raw(|mut stream| async move {
         read_head(&mut stream).await?;
         stream.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig").await?;
+        // It wants no more, and closes as RFC 9112 §9.6 asks.
+        stream.shutdown().await?;
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
     })
     .await;

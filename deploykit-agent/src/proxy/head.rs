@@ -216,11 +216,10 @@ fn read_fields<'a>(fields: &[Header<'a>], old: bool) -> Result<Facts<'a>, &'stat
     let mut upgrade = false;
     for Header { name, value } in fields {
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {
-                if facts.host.replace(value).is_some() {
-                    return Err("Host given twice");
-                }
-            }
+            4 if name.eq_ignore_ascii_case("host") => match facts.host.replace(value) {
+                None => {}
+                Some(_) => return Err("Host given twice"),
+            },
             7 if name.eq_ignore_ascii_case("upgrade") => {
                 // h2c would let requests through on the same connection that nobody checks.
                 let is_h2c = |protocol: &[u8]| {
@@ -330,4 +329,108 @@ fn write_fields(
         put_field(out, "X-Forwarded-Host", &host);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(input: &[u8], client: &str) -> (Result<Option<RequestHead>, Refusal>, Vec<u8>) {
+        let mut out = Vec::new();
+        let peer = Peer {
+            client: format!("{client}:1").parse().unwrap(),
+            listener: "127.77.0.1:80".parse().unwrap(),
+        };
+        (read_request(input, peer, &mut out), out)
+    }
+
+    #[test]
+    fn what_a_stranger_claims_about_the_origin_is_replaced() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\n\
+                    X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n\r\n";
+        let (_, out) = read(head.as_bytes(), "192.0.2.7");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\
+             X-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_connection_field_cannot_drop_what_frames_the_message() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
+                    Connection: Content-Length, Host, X-Forwarded-For\r\n\r\n";
+        let (read, out) = read(head.as_bytes(), "192.0.2.7");
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(read.unwrap().unwrap().framing, Framing::Length(3));
+        assert!(out.contains("Host: a\r\n") && out.contains("Content-Length: 3\r\n"), "{out}");
+        assert!(out.contains("X-Forwarded-For: 192.0.2.7\r\n"), "{out}");
+    }
+
+    fn head() -> impl Strategy<Value = Vec<u8>> {
+        let name = prop_oneof![
+            Just("Host"),
+            Just("Content-Length"),
+            Just("Transfer-Encoding"),
+            Just("Connection"),
+            Just("Upgrade"),
+            Just("Expect"),
+            Just("X-Forwarded-For"),
+            Just("host "),
+            Just("X"),
+        ];
+        let value = prop_oneof![
+            Just("a.example"),
+            Just("5"),
+            Just("chunked"),
+            Just("close, upgrade"),
+            Just("identity"),
+            Just("5, 5"),
+            Just("\tchunked\x0b"),
+            Just("x\ny"),
+            Just(""),
+            Just("websocket"),
+        ];
+        let end = prop_oneof![8 => Just("\r\n"), 1 => Just("\n"), 1 => Just("\r\n ")];
+        let fields = proptest::collection::vec((name, value, end), 0..6);
+        let line = prop_oneof![
+            4 => Just("POST /p HTTP/1.1\r\n"), 1 => Just("GET http://b/ HTTP/1.1\r\n"),
+            1 => Just("OPTIONS * HTTP/1.1\r\n"), 1 => Just("GET / HTTP/1.0\r\n"),
+        ];
+        (line, fields).prop_map(|(line, fields)| {
+            let fields: String = fields.iter().map(|(n, v, e)| format!("{n}: {v}{e}")).collect();
+            format!("{line}{fields}\r\n").into_bytes()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_forwarded_reads_the_same_again(
+            bytes in prop_oneof![3 => head(), 1 => proptest::collection::vec(any::<u8>(), 0..120)],
+        ) {
+            let (first, out) = read(&bytes, "192.0.2.7");
+            if let Ok(Some(first)) = first {
+                prop_assert!(!has_bare_newline(&out));
+                let text = String::from_utf8_lossy(&out).to_ascii_lowercase();
+                prop_assert_eq!(text.matches("\r\nhost: ").count(), 1);
+                let chunked = text.contains("\r\ntransfer-encoding: chunked\r\n");
+                prop_assert_eq!(chunked, first.framing == Framing::Chunked);
+                prop_assert!(!(chunked && text.contains("\r\ncontent-length: ")));
+                let (again, _) = read(&out, "192.0.2.7");
+                let again = again.unwrap().unwrap();
+                prop_assert_eq!(again.length, out.len());
+                prop_assert_eq!(again.framing, first.framing);
+                prop_assert_eq!(again.upgrade, first.upgrade);
+            }
+            // A part of a head is never taken for a whole one.
+            if let Ok(Some(whole)) = read(&bytes, "192.0.2.7").0 {
+                for end in 0..whole.length {
+                    prop_assert!(!matches!(read(&bytes[..end], "192.0.2.7").0, Ok(Some(_))));
+                }
+            }
+        }
+    }
 }
