@@ -5,7 +5,7 @@ use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 
 use deploykit_core::model::{App, AppName, ServiceName};
-use deploykit_core::{Change, Error, ErrorKind, Result};
+use deploykit_core::{Change, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::bed::Bed;
@@ -15,9 +15,6 @@ use crate::test::Test;
 
 /// The environment variable with the order.
 const ORDER: &str = "DEPLOYKIT_CONFORMANCE_ORDER";
-
-/// The exit code of a deployer that was not killed, and whose change failed.
-const FAILED: u8 = 3;
 
 /// What a change is, as data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,13 +35,16 @@ struct Sealed {
     fault: Fault,
 }
 
-/// How a deployer has ended.
+/// How a deployer has ended, in words for people.
 #[derive(Debug)]
+#[allow(dead_code, reason = "read through Debug, in messages")]
 pub(crate) enum End {
     /// Its fault has killed it.
     Killed,
-    /// It got to its end.
-    Done(Result<()>),
+    /// It was told of a failure at this call.
+    Failed(String),
+    /// It got to its end without a fault, which says why or how.
+    Missed(String),
 }
 
 impl Order {
@@ -82,7 +82,10 @@ impl Order {
         other.bed.faults().arm(call, fault, false);
         tokio::select! {
             biased;
-            done = self.carry_out(&other) => End::Done(done),
+            done = self.carry_out(&other) => match other.bed.faults().struck() {
+                Some(call) => End::Failed(call),
+                None => End::Missed(format!("{done:?}")),
+            },
             () = other.bed.faults().died() => End::Killed,
         }
     }
@@ -90,12 +93,9 @@ impl Order {
 
 async fn in_a_process(sealed: &Sealed) -> End {
     use std::os::unix::process::ExitStatusExt;
-    let failed = |message: String| {
-        End::Done(Err(Error::new(ErrorKind::Failed, "run a deployer of its own", message)))
-    };
     let (program, text) = match (std::env::current_exe(), serde_json::to_string(sealed)) {
         (Ok(program), Ok(text)) => (program, text),
-        (program, text) => return failed(format!("{program:?} {text:?}")),
+        (program, text) => return End::Missed(format!("{program:?} {text:?}")),
     };
     let output = tokio::process::Command::new(program)
         .env(ORDER, text)
@@ -107,14 +107,14 @@ async fn in_a_process(sealed: &Sealed) -> End {
         .await;
     let output = match output {
         Ok(output) => output,
-        Err(error) => return failed(error.to_string()),
+        Err(error) => return End::Missed(error.to_string()),
     };
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    match (output.status.signal(), output.status.code()) {
-        (Some(9), _) => End::Killed,
-        (None, Some(0)) => End::Done(Ok(())),
-        (None, Some(code)) if code == i32::from(FAILED) => failed(said),
-        _ => failed(format!("it ended in an unforeseen way, {}: {said}", output.status)),
+    match output.status.signal() {
+        Some(9) => End::Killed,
+        _ => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            End::Missed(format!("{}: {said}", output.status))
+        }
     }
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn run_if_asked(settings: &Arc<Settings>) -> Option<ExitCode> {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::from(FAILED)
+            ExitCode::FAILURE
         }
     })
 }

@@ -153,7 +153,7 @@ fn app_name() -> AppName {
 }
 
 /// Removes the test's app, and looks for what is left.
-async fn remove(test: &Test) -> Result<(), String> {
+pub(crate) async fn remove(test: &Test) -> Result<(), String> {
     let deployer = test.deployer().clone().with_lock_wait(Duration::from_secs(60));
     let app = test.name();
     let change = Change::Remove { app: app.clone(), volumes: true };

@@ -1,4 +1,9 @@
 //! What a behaviour is tested with.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what does not hold panics, and the harness reports it"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -161,8 +166,9 @@ impl Test {
     /// Sends a request to a service.
     pub async fn send(&self, service: &str, method: &str, path: &str, body: &str) -> Answer {
         let (at, service) = (self.address(service).await, name(service));
-        let answer = self.client.another().send(&self.app, &service, &at, (method, path, body));
-        answer.await.expect("an answer")
+        let mut client = self.client.another();
+        let answer = client.send(&self.app, &service, &at, (method, path, body)).await;
+        answer.expect("an answer")
     }
 
     /// The body of a service's answer to a GET, whose status has to be 200.

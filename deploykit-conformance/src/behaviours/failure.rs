@@ -87,7 +87,7 @@ pub(super) async fn one_that_is_too_slow_is_named(t: &Test) {
 
 pub(super) async fn one_that_does_not_stay_ready_is_refused(t: &Test) {
     let web = |version| {
-        let update = rolling().monitor(Duration::from_secs(5));
+        let update = rolling().monitor(Duration::from_secs(3));
         t.service("web", version).update(update)
     };
     t.up(t.only(web("1"))).await.unwrap();

@@ -141,7 +141,7 @@ async fn converges(t: Arc<Test>, seed: u64) {
     let order = stage(&t, scene).await;
     let end = order.carry_out_with(&t, call, fault).await;
     match (&end, fault.is_deadly()) {
-        (End::Killed, true) | (End::Done(_), false) => {}
+        (End::Killed, true) | (End::Failed(_), false) => {}
         _ => panic!("{context}: the fault did not strike: {end:?}"),
     }
 
