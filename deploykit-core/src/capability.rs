@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::feature::Feature;
+
 /// What a backend can do. What it cannot is refused in the plan, never ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -64,60 +66,4 @@ pub enum Fencing {
     ObjectCas,
     /// Late changes are found and undone by the next pass.
     Detect,
-}
-
-/// A part of the model that not every backend honours. Its name in lower case is what a caller
-/// allows the omission of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Feature {
-    /// `image: {binary: …}`: executables of this machine.
-    Executables,
-    /// `image: {reference: …}`: images of a registry.
-    Images,
-    /// `resources`.
-    Resources,
-    /// `user`.
-    Users,
-    /// `isolated`, and `networks`.
-    Isolation,
-    /// `placement`.
-    Placement,
-    /// Ports that take datagrams.
-    Udp,
-    /// `publish: {host_port: …}`.
-    HostPorts,
-    /// `publish: {route: …}`.
-    Routes,
-    /// `replicas: global`.
-    Global,
-    /// `replicas: {autoscale: …}`.
-    Autoscale,
-    /// `schedule` of jobs.
-    Schedules,
-    /// Mounts with a `target`, bind mounts and tmpfs mounts.
-    MountTargets,
-    /// Volumes of scope `per_replica`.
-    PerReplicaVolumes,
-    /// Probes by `exec`.
-    ExecProbes,
-    /// Probes by `grpc`.
-    GrpcProbes,
-    /// `update.strategy: blue_green`.
-    BlueGreen,
-    /// `update.strategy: {canary: …}`.
-    Canary,
-}
-
-impl Capabilities {
-    /// What an app asks for that this backend does not honour.
-    pub fn check(
-        &self,
-        _app: &crate::model::App,
-        _backend: &str,
-        _allowed: &BTreeSet<Feature>,
-    ) -> Vec<crate::Problem> {
-        Vec::new()
-    }
 }

@@ -8,6 +8,7 @@ mod deployer;
 mod diagnosis;
 mod error;
 mod event;
+mod feature;
 mod hash;
 pub mod memory;
 pub mod model;
@@ -22,11 +23,12 @@ mod runtime;
 mod secret;
 mod state;
 
-pub use capability::{Capabilities, Feature, Fencing, SelfHeal};
+pub use capability::{Capabilities, Fencing, SelfHeal};
 pub use deployer::{AppSecrets, Applied, Deployer, Status};
 pub use diagnosis::{Diagnosis, Reason};
 pub use error::{Error, ErrorKind, Problem, Result};
 pub use event::{Event, InstanceChange, Progress, Silent};
+pub use feature::{Feature, UnknownFeature};
 pub use hash::SpecHash;
 pub use observation::{Endpoint, EndpointPort, Exit, Instance, InstanceState, Observation};
 pub use orchestrator::{

@@ -2,12 +2,14 @@
 
 use std::future::pending;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncWriteExt, ErrorKind};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use super::Shared;
 use super::body::{Body, Malformed};
@@ -93,6 +95,7 @@ pub(crate) async fn exchange(
     write_first(backend, first).await?;
 
     let uploaded = Flag::new(client.body.is_done());
+    let done = Notify::new();
     let begun = Flag::new(false);
     let (client_read, client_write) = client.stream.split();
     let (backend_read, backend_write) = backend.split();
@@ -102,9 +105,10 @@ pub(crate) async fn exchange(
         to: backend_write,
         body: client.body,
         sent: client.body_sent,
-        done: &uploaded,
+        uploaded: &uploaded,
+        done: &done,
     };
-    let download = Download {
+    let mut download = Download {
         shared,
         from: backend_read,
         to: client_write,
@@ -113,14 +117,24 @@ pub(crate) async fn exchange(
         uploaded: &uploaded,
         begun: &begun,
     };
+    let mut upload = pin!(upload.run());
     let head = tokio::select! {
         biased;
         head = download.run() => head?,
-        failed = upload.run() => return Err(match failed {
+        failed = &mut upload => return Err(match failed {
             Failed::Refused(_) if begun.get() => Failed::BrokenOff,
             failed => failed,
         }),
     };
+    if !uploaded.get() && head.status != 101 {
+        // The answer came first. The backend may still want the rest of the request, until it closes.
+        tokio::select! {
+            () = done.notified() => {}
+            _ = &mut upload => {}
+            _ = download.answer.input.fill(&mut download.from, SMALL) => {}
+            () = sleep(shared.settings.idle_timeout) => {}
+        }
+    }
     Ok(Answered {
         reusable: head.reusable && uploaded.get() && answer.input.is_empty(),
         keep_alive: head.keep_alive && uploaded.get(),
@@ -146,13 +160,14 @@ struct Upload<'a> {
     to: WriteHalf<'a>,
     body: &'a mut Body,
     sent: &'a Flag,
-    done: &'a Flag,
+    uploaded: &'a Flag,
+    done: &'a Notify,
 }
 
 impl Upload<'_> {
     /// Forwards the body, then watches whether the client goes away. Returns only on failure.
     async fn run(mut self) -> Failed {
-        while !self.done.get() {
+        while !self.uploaded.get() {
             if self.input.is_empty() {
                 let size = self.body.read_size(SMALL, LARGE);
                 if !matches!(self.input.fill(&mut self.from, size).await, Ok(1..)) {
@@ -169,7 +184,8 @@ impl Upload<'_> {
             self.input.consume(taken.consumed);
             if self.body.is_done() && result.is_ok() {
                 result = self.to.write_all(self.body.tail()).await;
-                self.done.set(result.is_ok());
+                self.uploaded.set(result.is_ok());
+                self.done.notify_one();
             }
             if result.is_err() {
                 // The backend wants no more, which is its right: its answer says what it thinks.
@@ -197,7 +213,7 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    async fn run(mut self) -> Result<ResponseHead, Failed> {
+    async fn run(&mut self) -> Result<ResponseHead, Failed> {
         let head = loop {
             let head = self.head().await?;
             if !head.is_interim() {
@@ -278,7 +294,9 @@ impl Download<'_> {
         while !self.answer.input.is_empty() && !body.is_done() {
             self.collect(&mut body)?;
         }
-        self.answer.out.extend_from_slice(if body.is_done() { body.tail() } else { &[] });
+        self.answer
+            .out
+            .extend_from_slice(if body.is_done() { body.tail() } else { &[] });
         self.flush().await?;
         while !body.is_done() {
             let size = body.read_size(SMALL, LARGE);
@@ -292,12 +310,19 @@ impl Download<'_> {
                     self.collect(&mut body)?;
                     continue;
                 }
-                let taken = body.take(self.answer.input.filled()).map_err(|_| Failed::BrokenOff)?;
+                let taken = body
+                    .take(self.answer.input.filled())
+                    .map_err(|_| Failed::BrokenOff)?;
                 let bytes = &self.answer.input.filled()[taken.from..taken.to];
-                self.to.write_all(bytes).await.map_err(|_| Failed::ClientGone)?;
+                self.to
+                    .write_all(bytes)
+                    .await
+                    .map_err(|_| Failed::ClientGone)?;
                 self.answer.input.consume(taken.consumed);
             }
-            self.answer.out.extend_from_slice(if body.is_done() { body.tail() } else { &[] });
+            self.answer
+                .out
+                .extend_from_slice(if body.is_done() { body.tail() } else { &[] });
             if !self.answer.out.is_empty() {
                 self.flush().await?;
             }

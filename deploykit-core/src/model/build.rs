@@ -337,7 +337,8 @@ impl JobBuilder {
 
     /// Runs it at these times, as five fields of cron.
     pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
-        self.job.schedule = Some(schedule.into());
+        let schedule: String = schedule.into();
+        self.job.schedule = self.name("schedule", schedule.parse());
         self
     }
 }

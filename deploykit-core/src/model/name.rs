@@ -20,7 +20,7 @@ pub struct NameError {
     why: String,
 }
 
-fn check(text: &str) -> Result<(), NameError> {
+pub(super) fn check(text: &str) -> Result<(), NameError> {
     let fail = |why: String| Err(NameError { text: text.to_owned(), why });
     if text.is_empty() {
         return fail("it is empty".into());

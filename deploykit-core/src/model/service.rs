@@ -1,21 +1,24 @@
 //! Services: what runs until it is removed. Jobs: what runs to an end.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::port::Port;
 use super::probe::Probes;
+use super::schedule::Schedule;
 use super::units::{Percent, duration_option};
 use super::update::{RestartPolicy, Update};
 use super::workload::{self, workload};
 
 /// How many instances a service has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(with = "serde_json::Value")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Replicas {
     /// That many.
@@ -38,6 +41,13 @@ pub struct Autoscale {
     pub target_cpu: Percent,
 }
 
+/// [`Replicas::Autoscale`] as it is written.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Scaled {
+    autoscale: Autoscale,
+}
+
 impl Default for Replicas {
     fn default() -> Self {
         Self::Fixed(1)
@@ -56,36 +66,56 @@ impl fmt::Display for Replicas {
 
 impl Serialize for Replicas {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Wrapped {
-            autoscale: Autoscale,
-        }
         match self {
             Self::Fixed(n) => serializer.serialize_u32(*n),
             Self::Global => serializer.serialize_str("global"),
-            Self::Autoscale(autoscale) => Wrapped { autoscale: *autoscale }.serialize(serializer),
+            Self::Autoscale(autoscale) => Scaled { autoscale: *autoscale }.serialize(serializer),
         }
     }
 }
 
 impl<'de> Deserialize<'de> for Replicas {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Fixed(u32),
-            Word(String),
-            Scaled { autoscale: Autoscale },
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Replicas;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, `global`, or `autoscale: {min, max, target_cpu}`")
+            }
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<Replicas, E> {
+                u32::try_from(n)
+                    .map(Replicas::Fixed)
+                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(n), &self))
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Replicas, E> {
+                match word {
+                    "global" => Ok(Replicas::Global),
+                    _ => Err(E::invalid_value(Unexpected::Str(word), &self)),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Replicas, A::Error> {
+                let scaled = Scaled::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Replicas::Autoscale(scaled.autoscale))
+            }
         }
-        match Form::deserialize(deserializer) {
-            Ok(Form::Fixed(n)) => Ok(Self::Fixed(n)),
-            Ok(Form::Word(word)) if word == "global" => Ok(Self::Global),
-            Ok(Form::Scaled { autoscale }) => Ok(Self::Autoscale(autoscale)),
-            _ => Err(serde::de::Error::custom(
-                "not a number of replicas; write a whole number, `global`, or \
-                 `autoscale: {min, max, target_cpu}`",
-            )),
-        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+/// Published as the three forms that are read, of which no derived schema knows.
+impl JsonSchema for Replicas {
+    fn schema_name() -> Cow<'static, str> {
+        "Replicas".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "How many instances a service has.",
+            "oneOf": [
+                {"type": "integer", "minimum": 0, "maximum": u32::MAX},
+                {"type": "string", "const": "global"},
+                generator.subschema_for::<Scaled>(),
+            ],
+        })
     }
 }
 
@@ -123,11 +153,9 @@ workload! {
     /// A program that runs to its end, once for each content: a second apply of the same job does
     /// not run it again, and a rollback never does.
     Job {
-        /// When it runs, as five fields of
-        /// [cron](https://pubs.opengroup.org/onlinepubs/9799919799/utilities/crontab.html); absent
-        /// for once at apply.
+        /// When it runs; absent for once at apply.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub schedule: Option<String>,
+        pub schedule: Option<Schedule>,
         /// How often it is tried again after a failure. Default 0.
         #[serde(default, skip_serializing_if = "workload::is_default")]
         pub retries: u32,

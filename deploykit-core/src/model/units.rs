@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a text is not a quantity.
@@ -17,11 +18,12 @@ pub struct UnitError {
 
 const CPU: &str = "an amount of CPU; write cores like 0.5 or thousandths like 500m";
 const BYTES: &str = "an amount of bytes; write a whole number with B, k, M, G, Ki, Mi or Gi";
+const DURATION: &str = "a duration; write it like 500ms, 10s or 1m 30s";
 const PERCENT: &str = "a share; write a whole percentage from 1% to 100%";
 
 /// An amount of CPU time, in thousandths of a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("type" = ["string", "number"]))]
 pub struct Cpu(u32);
 
 impl Cpu {
@@ -61,7 +63,7 @@ impl fmt::Display for Cpu {
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("type" = ["string", "integer"]))]
 pub struct Bytes(u64);
 
 impl Bytes {
@@ -114,7 +116,7 @@ impl fmt::Display for Bytes {
 
 /// A share of instances, from 1 % to 100 %.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^([1-9][0-9]?|100)%$"))]
 pub struct Percent(u8);
 
 impl Percent {
@@ -151,27 +153,32 @@ impl fmt::Display for Percent {
     }
 }
 
-/// A plain number or a text, as people write quantities.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum NumberOrText {
-    Whole(u64),
-    Fraction(f64),
-    Text(String),
-}
-
-impl fmt::Display for NumberOrText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole(n) => n.fmt(f),
-            Self::Fraction(n) => n.fmt(f),
-            Self::Text(t) => t.fmt(f),
+/// A text, or a plain number as its text, as people write quantities.
+fn text_of<'de, D: Deserializer<'de>>(d: D, wanted: &'static str) -> Result<String, D::Error> {
+    struct Text(&'static str);
+    impl Visitor<'_> for Text {
+        type Value = String;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+        fn visit_u64<E>(self, n: u64) -> Result<String, E> {
+            Ok(n.to_string())
+        }
+        fn visit_i64<E>(self, n: i64) -> Result<String, E> {
+            Ok(n.to_string())
+        }
+        fn visit_f64<E>(self, n: f64) -> Result<String, E> {
+            Ok(n.to_string())
+        }
+        fn visit_str<E>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
         }
     }
+    d.deserialize_any(Text(wanted))
 }
 
 macro_rules! text_serde {
-    ($($name:ident),*) => {$(
+    ($($name:ident: $what:ident),*) => {$(
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -179,13 +186,13 @@ macro_rules! text_serde {
         }
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = NumberOrText::deserialize(deserializer)?.to_string();
+                let text = text_of(deserializer, $what)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
     )*};
 }
-text_serde!(Cpu, Bytes, Percent);
+text_serde!(Cpu: CPU, Bytes: BYTES, Percent: PERCENT);
 
 /// Durations as people write them: `500ms`, `10s`, `1m 30s`.
 pub(crate) mod duration {
@@ -196,12 +203,9 @@ pub(crate) mod duration {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(d)?;
-        humantime::parse_duration(&text).map_err(|_| {
-            serde::de::Error::custom(format!(
-                "`{text}` is not a duration; write it like 500ms, 10s or 1m 30s"
-            ))
-        })
+        let text = text_of(d, DURATION)?;
+        let fail = |_| serde::de::Error::custom(UnitError { text: text.clone(), what: DURATION });
+        humantime::parse_duration(&text).map_err(fail)
     }
 }
 
