@@ -28,15 +28,8 @@ async fn connections_are_kept_on_both_sides() {
     for _ in 0..3 {
         assert_eq!(send_one(&mut client, "").await.1, "ok");
     }
-    let closed = send_all(
-        &proxy,
-        GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"),
-    )
-    .await;
-    assert_eq!(
-        closed,
-        OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
-    );
+    let closed = send_all(&proxy, GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
+    assert_eq!(closed, OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     assert_eq!(proxy.stats().requests, 54);
 }
 
@@ -61,20 +54,10 @@ async fn heads_are_rewritten_hop_by_hop() {
     // An absolute target decides the host, and HTTP/1.0 needs none.
     let absolute = "GET http://other.example?x HTTP/1.1\r\nHost: wrong\r\n\r\n";
     let (_, seen) = send_one(&mut client, absolute).await;
-    assert!(
-        seen.starts_with("GET /?x HTTP/1.1\r\nHost: other.example\r\n"),
-        "{seen}"
-    );
+    assert!(seen.starts_with("GET /?x HTTP/1.1\r\nHost: other.example\r\n"), "{seen}");
     let old = send_all(&proxy, "GET / HTTP/1.0\r\n\r\n").await;
-    assert!(
-        old.contains(&format!("Host: {}\r\n", proxy.address())),
-        "{old}"
-    );
-    let (head, _) = send_one(
-        &mut client,
-        "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-    )
-    .await;
+    assert!(old.contains(&format!("Host: {}\r\n", proxy.address())), "{old}");
+    let (head, _) = send_one(&mut client, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
     assert!(head.contains("Connection: keep-alive\r\n"), "{head}");
 
     let origin = Origin::canned(
@@ -84,10 +67,7 @@ async fn heads_are_rewritten_hop_by_hop() {
     .await;
     proxy.set_backends(addresses(&[&origin]));
     let (head, _) = send_one(&mut client, GET).await;
-    assert_eq!(
-        head,
-        "HTTP/1.1 200 Fine\r\nX-End: 2\r\nContent-Length: 0\r\n\r\n"
-    );
+    assert_eq!(head, "HTTP/1.1 200 Fine\r\nX-End: 2\r\nContent-Length: 0\r\n\r\n");
 }
 
 #[tokio::test]
@@ -99,62 +79,23 @@ async fn requests_that_two_readers_could_see_differently_are_refused() {
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             400,
         ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nbody!",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nbody",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4, 4\r\n\r\nbody",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +4\r\n\r\nbody",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
-            400,
-        ),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nbody!", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nbody", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4, 4\r\n\r\nbody", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +4\r\n\r\nbody", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400),
         (
             "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             400,
         ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
-            400,
-        ),
-        (
-            "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            400,
-        ),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (
             "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n",
             400,
@@ -181,27 +122,13 @@ async fn requests_that_two_readers_could_see_differently_are_refused() {
         ("\x16\x03\x01\x02\0\x01\0", 400),
     ];
     for (request, status) in refused {
-        let answer = send_all(
-            &proxy,
-            format!("{request}GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"),
-        )
-        .await;
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{request:?}: {answer}"
-        );
-        assert_eq!(
-            answer.matches("HTTP/1.1").count(),
-            1,
-            "{request:?}: {answer}"
-        );
+        let answer =
+            send_all(&proxy, format!("{request}GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{request:?}: {answer}");
         assert!(answer.contains("Connection: close\r\n"), "{answer}");
     }
-    assert_eq!(
-        origin.connections.load(Ordering::SeqCst),
-        0,
-        "some of it reached the instance"
-    );
+    assert_eq!(origin.connections.load(Ordering::SeqCst), 0, "some of it reached the instance");
 }
 
 #[tokio::test]
@@ -218,10 +145,7 @@ async fn answers_that_two_readers_could_see_differently_are_refused() {
         let proxy = proxy_over(&[&origin]);
         let (head, body) = send_one(&mut connect(&proxy).await, GET).await;
         assert!(head.starts_with("HTTP/1.1 502 "), "{answer:?}: {head}");
-        assert!(
-            body.contains("the instance's answer cannot be used"),
-            "{body}"
-        );
+        assert!(body.contains("the instance's answer cannot be used"), "{body}");
     }
 }
 
@@ -231,21 +155,11 @@ async fn chunks_and_trailers_pass_and_old_clients_get_plain_bytes() {
                   5\r\nhello\r\n1\r\n!\r\n0\r\nX-Sum: 6\r\n\r\n";
     let origin = Origin::canned(answer).await;
     let proxy = proxy_over(&[&origin]);
-    let got = send_all(
-        &proxy,
-        GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"),
-    )
-    .await;
-    assert!(
-        got.ends_with("\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\nX-Sum: 6\r\n\r\n"),
-        "{got}"
-    );
+    let got = send_all(&proxy, GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
+    assert!(got.ends_with("\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\nX-Sum: 6\r\n\r\n"), "{got}");
     assert!(got.contains("Transfer-Encoding: chunked\r\n") && got.contains("Trailer: X-Sum\r\n"));
     let old = send_all(&proxy, "GET / HTTP/1.0\r\n\r\n").await;
-    assert!(
-        old.ends_with("\r\n\r\nhello!") && !old.contains("chunked"),
-        "{old}"
-    );
+    assert!(old.ends_with("\r\n\r\nhello!") && !old.contains("chunked"), "{old}");
 
     // The other way, with the connection kept on both sides.
     let origin = Origin::raw(|mut stream| async move {
@@ -285,10 +199,7 @@ async fn head_and_bodiless_statuses_end_where_they_should() {
     let proxy = proxy_over(&[&origin]);
     let mut client = connect(&proxy).await;
     for target in ["HEAD /", "GET /304", "GET /204", "HEAD /304"] {
-        client
-            .write_all(format!("{target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
-            .await
-            .unwrap();
+        client.write_all(format!("{target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
         within(read_head(&mut client)).await.unwrap();
     }
     assert_eq!(origin.connections.load(Ordering::SeqCst), 1);
@@ -299,9 +210,7 @@ async fn interim_answers_pass_and_a_body_waits_for_100_continue() {
     let origin = Origin::raw(|mut stream| async move {
         let head = read_head(&mut stream).await?;
         assert!(head.contains("Expect: 100-continue\r\n"), "{head}");
-        stream
-            .write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
-            .await?;
+        stream.write_all(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n").await?;
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         let mut body = [0; 4];
         stream.read_exact(&mut body).await?;
@@ -315,10 +224,7 @@ async fn interim_answers_pass_and_a_body_waits_for_100_continue() {
     client.write_all(post.as_bytes()).await.unwrap();
     let hints = within(read_head(&mut client)).await.unwrap();
     assert_eq!(hints, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
-    assert_eq!(
-        within(read_head(&mut client)).await.unwrap(),
-        "HTTP/1.1 100 Continue\r\n\r\n"
-    );
+    assert_eq!(within(read_head(&mut client)).await.unwrap(), "HTTP/1.1 100 Continue\r\n\r\n");
     assert_eq!(send_one(&mut client, "body").await.1, "ok");
 }
 
@@ -326,14 +232,10 @@ async fn interim_answers_pass_and_a_body_waits_for_100_continue() {
 async fn a_refusal_before_the_body_is_read_reaches_the_client() {
     let origin = Origin::raw(|mut stream| async move {
         read_head(&mut stream).await?;
-        stream
-            .write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
-            .await?;
+        stream.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig").await?;
         // It wants no more, and closes as RFC 9112 §9.6 asks.
         stream.shutdown().await?;
-        tokio::io::copy(&mut stream, &mut tokio::io::sink())
-            .await
-            .map(drop)
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
     })
     .await;
     let proxy = proxy_over(&[&origin]);
@@ -353,10 +255,7 @@ async fn a_refusal_before_the_body_is_read_reaches_the_client() {
 async fn upgrades_pass_and_count_as_in_flight() {
     let origin = Origin::raw(|mut stream| async move {
         let head = read_head(&mut stream).await?;
-        assert!(
-            head.contains("Connection: upgrade\r\nUpgrade: websocket\r\n"),
-            "{head}"
-        );
+        assert!(head.contains("Connection: upgrade\r\nUpgrade: websocket\r\n"), "{head}");
         assert!(head.contains("Sec-WebSocket-Key: k\r\n"), "{head}");
         stream
             .write_all(
@@ -405,10 +304,7 @@ async fn slow_and_huge_heads_are_refused() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     // A trickle does not extend the time.
     let mut client = connect(&proxy).await;
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-        .await
-        .unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
     let (mut read, mut write) = client.split();
     let trickle = async {
         while write.write_all(b"y").await.is_ok() {
@@ -423,24 +319,16 @@ async fn slow_and_huge_heads_are_refused() {
     }
     assert!(answer.starts_with(b"HTTP/1.1 408 "));
 
-    let long = format!(
-        "GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
-        "y".repeat(50_000)
-    );
+    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(50_000));
     assert!(send_all(&proxy, long).await.starts_with("HTTP/1.1 431 "));
-    let many = format!(
-        "GET / HTTP/1.1\r\nHost: x\r\n{}\r\n",
-        "a: b\r\n".repeat(200)
-    );
+    let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "a: b\r\n".repeat(200));
     assert!(send_all(&proxy, many).await.starts_with("HTTP/1.1 431 "));
 }
 
 #[tokio::test]
 async fn idle_connections_end_and_slow_backends_are_timed_out() {
     let silent = Origin::raw(|mut stream| async move {
-        tokio::io::copy(&mut stream, &mut tokio::io::sink())
-            .await
-            .map(drop)
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
     })
     .await;
     let proxy = proxy_with(Mode::Http, |settings| {

@@ -58,14 +58,8 @@ async fn many_streams(proxy: &ServiceProxy) -> BTreeMap<String, usize> {
                 let response = within(sent).await.unwrap();
                 assert_eq!(response.status(), 200, "{seed}");
                 assert_eq!(response.version(), Version::HTTP_2);
-                let instance = response.headers()["x-instance"]
-                    .to_str()
-                    .unwrap()
-                    .to_owned();
-                let body = within(response.into_body().collect())
-                    .await
-                    .unwrap()
-                    .to_bytes();
+                let instance = response.headers()["x-instance"].to_str().unwrap().to_owned();
+                let body = within(response.into_body().collect()).await.unwrap().to_bytes();
                 assert!(body == pattern(seed, length), "{seed}");
                 instance
             });
@@ -88,10 +82,7 @@ async fn many_streams_are_balanced_one_by_one() {
     assert!(served["a"] > 150 && served["b"] > 150, "{served:?}");
     let stats = proxy.stats();
     assert_eq!((stats.requests, stats.failures), (600, 0));
-    eventually("all ended", || {
-        proxy.stats().backends.iter().all(|b| b.in_flight == 0)
-    })
-    .await;
+    eventually("all ended", || proxy.stats().backends.iter().all(|b| b.in_flight == 0)).await;
     assert_eq!(proxy.shutdown(DEADLINE).await, 0);
 }
 
@@ -102,21 +93,13 @@ async fn http1_only(id: &'static str) -> Origin {
             assert_eq!(request.version(), Version::HTTP_11);
             assert_eq!(request.headers()["host"], "shop.example");
             let path = request.uri().path().to_owned();
-            let mut parts = path
-                .trim_matches('/')
-                .split('/')
-                .map(|part| part.parse().unwrap());
+            let mut parts = path.trim_matches('/').split('/').map(|part| part.parse().unwrap());
             let (seed, length): (u64, u64) = (parts.next().unwrap(), parts.next().unwrap());
             let body = request.into_body().collect().await.unwrap().to_bytes();
             assert!(body.is_empty() || body == pattern(seed, body.len()));
-            let answer = Response::builder()
-                .header("x-instance", id)
-                .header("connection", "keep-alive");
-            Ok::<_, Infallible>(
-                answer
-                    .body(Full::new(pattern(seed, length as usize)))
-                    .unwrap(),
-            )
+            let answer =
+                Response::builder().header("x-instance", id).header("connection", "keep-alive");
+            Ok::<_, Infallible>(answer.body(Full::new(pattern(seed, length as usize))).unwrap())
         });
         let _ = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)
@@ -151,9 +134,7 @@ async fn grpc_like() -> Origin {
             trailers.insert("grpc-status", HeaderValue::from_static("0"));
             let frames: [Result<_, io::Error>; 2] =
                 [Ok(Frame::data(body)), Ok(Frame::trailers(trailers))];
-            Ok::<_, Infallible>(Response::new(StreamBody::new(futures_util::stream::iter(
-                frames,
-            ))))
+            Ok::<_, Infallible>(Response::new(StreamBody::new(futures_util::stream::iter(frames))))
         });
         let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .serve_connection(TokioIo::new(stream), service)
@@ -169,8 +150,7 @@ async fn trailers_pass_as_grpc_needs_them() {
     let proxy = proxy_over(&[&origin]);
     let mut sender = client(&proxy).await;
     let mut call = request("POST", "/grpc.health.v1.Health/Check", pattern(1, 200_000));
-    call.headers_mut()
-        .insert("te", HeaderValue::from_static("trailers"));
+    call.headers_mut().insert("te", HeaderValue::from_static("trailers"));
     let response = within(sender.send_request(call)).await.unwrap();
     let body = within(response.into_body().collect()).await.unwrap();
     assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
@@ -181,28 +161,19 @@ async fn trailers_pass_as_grpc_needs_them() {
 async fn streams_are_drained_held_and_refused_like_requests() {
     let slow = Origin::real("slow", Duration::from_millis(300)).await;
     let other = Origin::real("other", Duration::ZERO).await;
-    let proxy = proxy_with(Mode::Http, |settings| {
-        settings.hold = Duration::from_millis(50)
-    });
+    let proxy = proxy_with(Mode::Http, |settings| settings.hold = Duration::from_millis(50));
     let mut sender = client(&proxy).await;
-    let refused = within(sender.send_request(request("GET", "/1/1", Bytes::new())))
-        .await
-        .unwrap();
+    let refused = within(sender.send_request(request("GET", "/1/1", Bytes::new()))).await.unwrap();
     assert_eq!(refused.status(), 503);
     let text = refused.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(
-        text,
-        "503 Service Unavailable: no instance of the service is ready\n"
-    );
+    assert_eq!(text, "503 Service Unavailable: no instance of the service is ready\n");
 
     proxy.set_backends([BackendAddress::new("slow", slow.addr)]);
     let first = sender.send_request(request("GET", "/7/9", Bytes::new()));
     let first = tokio::spawn(first);
     eventually("in flight", || proxy.stats().backends[0].in_flight == 1).await;
     proxy.set_backends([BackendAddress::new("other", other.addr)]);
-    let second = within(sender.send_request(request("GET", "/8/9", Bytes::new())))
-        .await
-        .unwrap();
+    let second = within(sender.send_request(request("GET", "/8/9", Bytes::new()))).await.unwrap();
     assert_eq!(second.headers()["x-instance"], "other");
     assert_eq!(proxy.drain("slow", Duration::from_millis(1)).await, 1);
     let first = within(first).await.unwrap().unwrap();
@@ -242,13 +213,9 @@ async fn a_preface_that_comes_in_pieces_is_recognised() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let mut frame = [0; 9];
-    within(tokio::io::AsyncReadExt::read_exact(&mut stream, &mut frame))
-        .await
-        .unwrap();
+    within(tokio::io::AsyncReadExt::read_exact(&mut stream, &mut frame)).await.unwrap();
     assert_eq!(frame[3], 4, "no SETTINGS frame but {frame:?}");
     assert!(
-        send_all(&proxy, "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n")
-            .await
-            .starts_with("HTTP/1.1 400 ")
+        send_all(&proxy, "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n").await.starts_with("HTTP/1.1 400 ")
     );
 }

@@ -47,10 +47,7 @@ async fn instances_are_replaced_one_by_one_without_a_failed_request() {
     let load = load(&proxy, 16, 200, stop.clone(), mixed);
     for next in 1..=4 {
         let before = proxy.stats().requests;
-        eventually("600 more requests", || {
-            proxy.stats().requests > before + 600
-        })
-        .await;
+        eventually("600 more requests", || proxy.stats().requests > before + 600).await;
         proxy.set_backends(backends(&origins, next));
         let old = ids[next - 1];
         assert_eq!(proxy.drain(old, DEADLINE).await, 0);
@@ -64,10 +61,7 @@ async fn instances_are_replaced_one_by_one_without_a_failed_request() {
     assert!(load.served.len() == 6, "{:?}", load.served);
     let stats = proxy.stats();
     assert_eq!((stats.failures, stats.retries), (0, 0), "{stats:?}");
-    assert!(
-        stats.backends.iter().all(|backend| backend.in_flight == 0),
-        "{stats:?}"
-    );
+    assert!(stats.backends.iter().all(|backend| backend.in_flight == 0), "{stats:?}");
     assert_eq!(proxy.shutdown(DEADLINE).await, 0);
 }
 
@@ -87,24 +81,14 @@ async fn an_instance_that_is_killed_costs_no_get() {
         // The instance comes back at its address and gets requests again.
         let again = Origin::real_at(addr, "again", Duration::from_millis(2)).await;
         let served = proxy.stats().backends[0].requests;
-        eventually("it serves again", || {
-            proxy.stats().backends[0].requests > served + 20
-        })
-        .await;
+        eventually("it serves again", || proxy.stats().backends[0].requests > served + 20).await;
         again.kill();
     }
     stop.store(true, Ordering::SeqCst);
     let load = load.await.unwrap();
     assert_eq!(load.failed, Vec::<String>::new());
-    assert!(
-        load.total() >= 1_600 && load.served["again"] > 0,
-        "{:?}",
-        load.served
-    );
-    assert!(
-        proxy.stats().retries > 0,
-        "nothing was in flight when it died"
-    );
+    assert!(load.total() >= 1_600 && load.served["again"] > 0, "{:?}", load.served);
+    assert!(proxy.stats().retries > 0, "nothing was in flight when it died");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,11 +135,7 @@ async fn nothing_is_sent_twice_that_may_have_been_acted_upon() {
         let (head, body) = send_one(&mut connect(&proxy).await, request).await;
         assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
         assert!(body.contains("the instance did not answer"), "{body}");
-        assert_eq!(
-            got.load(Ordering::SeqCst),
-            n + 1,
-            "{request} was sent again"
-        );
+        assert_eq!(got.load(Ordering::SeqCst), n + 1, "{request} was sent again");
     }
     // A GET may be sent again: with the healthy one beside it, the client sees no failure.
     proxy.set_backends(addresses(&[&broken, &other]));
@@ -179,11 +159,7 @@ async fn a_get_that_nobody_answers_is_given_up_after_its_retries() {
     })
     .await;
     let proxy = proxy_over(&[&broken]);
-    let (head, _) = send_one(
-        &mut connect(&proxy).await,
-        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    )
-    .await;
+    let (head, _) = send_one(&mut connect(&proxy).await, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
     assert_eq!(got.load(Ordering::SeqCst), 3);
     assert_eq!(proxy.stats().failures, 1);
@@ -196,10 +172,7 @@ async fn a_post_goes_to_another_instance_when_the_first_refuses_the_connection()
     gone.kill();
     drop(gone);
     let living = Origin::canned("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    eventually("the port is closed", || {
-        std::net::TcpStream::connect(addr).is_err()
-    })
-    .await;
+    eventually("the port is closed", || std::net::TcpStream::connect(addr).is_err()).await;
     let proxy = proxy(Mode::Http);
     let mut backends = addresses(&[&living]);
     backends.push(deploykit_agent::proxy::BackendAddress::new("gone", addr));
@@ -217,20 +190,12 @@ async fn a_post_goes_to_another_instance_when_the_first_refuses_the_connection()
 
 #[tokio::test]
 async fn requests_wait_for_a_first_instance_and_are_then_refused_plainly() {
-    let proxy = proxy_with(Mode::Http, |settings| {
-        settings.hold = Duration::from_millis(50)
-    });
+    let proxy = proxy_with(Mode::Http, |settings| settings.hold = Duration::from_millis(50));
     let mut client = connect(&proxy).await;
     let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     let (head, body) = send_one(&mut client, get).await;
-    assert!(
-        head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
-        "{head}"
-    );
-    assert_eq!(
-        body,
-        "503 Service Unavailable: no instance of the service is ready\n"
-    );
+    assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
+    assert_eq!(body, "503 Service Unavailable: no instance of the service is ready\n");
 
     // The refused client's connection is still good, and a held request is served when one comes.
     let proxy = proxy_with(Mode::Http, |settings| settings.hold = DEADLINE);
@@ -249,9 +214,7 @@ async fn drain_waits_for_answers_in_flight_and_says_what_is_left() {
         let mut released = released.clone();
         async move {
             read_head(&mut stream).await?;
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
-                .await?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha").await?;
             released.wait_for(|go| *go).await.unwrap();
             stream.write_all(b"lf").await
         }

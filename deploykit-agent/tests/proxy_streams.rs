@@ -66,9 +66,7 @@ async fn a_client_that_does_not_read_stops_the_instance_from_sending() {
         let count = count.clone();
         async move {
             read_head(&mut stream).await?;
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-                .await?;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
             let chunk = [b"10000\r\n".as_slice(), &pattern(3, 0x10000), b"\r\n"].concat();
             for _ in 0..1000 {
                 stream.write_all(&chunk).await?;
@@ -80,19 +78,13 @@ async fn a_client_that_does_not_read_stops_the_instance_from_sending() {
     .await;
     let proxy = proxy_over(&[&origin]);
     let mut client = connect(&proxy).await;
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .await
-        .unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut before = u64::MAX;
     while sent.load(Ordering::SeqCst) != before || before == 0 {
         before = sent.load(Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert!(
-        before < 60_000_000,
-        "the proxy took {before} bytes that nobody reads"
-    );
+    assert!(before < 60_000_000, "the proxy took {before} bytes that nobody reads");
     let mut all = Vec::new();
     within(client.read_to_end(&mut all)).await.unwrap();
     assert!(all.ends_with(b"\r\n0\r\n\r\n") && all.len() > 65_536_000);
@@ -114,17 +106,10 @@ async fn an_answer_that_breaks_off_does_not_look_whole() {
         .await;
         let proxy = proxy_over(&[&origin]);
         let mut client = connect(&proxy).await;
-        client
-            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         let mut all = Vec::new();
         let end = within(client.read_to_end(&mut all)).await;
-        assert!(
-            end.is_err(),
-            "{head:?} ended well: {:?}",
-            String::from_utf8_lossy(&all)
-        );
+        assert!(end.is_err(), "{head:?} ended well: {:?}", String::from_utf8_lossy(&all));
         eventually("counted", || proxy.stats().failures == 1).await;
     }
     // Without a length the end of the connection is the end of the body.
@@ -217,9 +202,7 @@ async fn shutdown_lets_requests_end_and_closes_idle_connections() {
         async move {
             read_head(&mut stream).await?;
             released.wait_for(|go| *go).await.unwrap();
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                .await
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await
         }
     })
     .await;
@@ -227,18 +210,13 @@ async fn shutdown_lets_requests_end_and_closes_idle_connections() {
     let addr = proxy.address();
     let mut idle = connect(&proxy).await;
     let mut busy = connect(&proxy).await;
-    busy.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
+    busy.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     eventually("in flight", || proxy.stats().backends[0].in_flight == 1).await;
     let shutdown = tokio::spawn(proxy.shutdown(DEADLINE));
     assert_eq!(within(idle.read(&mut [0])).await.unwrap(), 0);
     eventually("refuses", || std::net::TcpStream::connect(addr).is_err()).await;
     release.send(true).unwrap();
     let (head, body) = send_one(&mut busy, "").await;
-    assert!(
-        head.contains("Connection: close\r\n") && body == "ok",
-        "{head}"
-    );
+    assert!(head.contains("Connection: close\r\n") && body == "ok", "{head}");
     assert_eq!(within(shutdown).await.unwrap(), 0);
 }

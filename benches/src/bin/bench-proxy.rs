@@ -28,10 +28,7 @@ async fn run() -> Result<(), Failure> {
     let listen: SocketAddr = arguments.next().ok_or("LISTEN is missing")?.parse()?;
     let mut backends = Vec::new();
     for (index, addr) in arguments.enumerate() {
-        backends.push(BackendAddress::new(
-            format!("origin-{index}"),
-            addr.parse()?,
-        ));
+        backends.push(BackendAddress::new(format!("origin-{index}"), addr.parse()?));
     }
     let proxy = ServiceProxy::bind(listen, mode)?;
     proxy.set_backends(backends);

@@ -31,13 +31,7 @@ pub(crate) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(shared: &'a Shared) -> Self {
-        Self {
-            shared,
-            tried: Vec::new(),
-            until: None,
-            pause: FIRST_PAUSE,
-            last: None,
-        }
+        Self { shared, tried: Vec::new(), until: None, pause: FIRST_PAUSE, last: None }
     }
 
     /// The next backend to try. Waits for one to appear, or for those that failed to recover, as
@@ -58,11 +52,8 @@ impl<'a> Attempts<'a> {
             if Instant::now() >= until {
                 return Err(Unavailable(self.last.take()));
             }
-            let wake = if self.tried.is_empty() {
-                until
-            } else {
-                until.min(Instant::now() + self.pause)
-            };
+            let wake =
+                if self.tried.is_empty() { until } else { until.min(Instant::now() + self.pause) };
             if tokio::time::timeout_at(wake, changed).await.is_err() {
                 self.pause = (self.pause * 2).min(LAST_PAUSE);
             }
@@ -103,9 +94,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn until(&mut self) -> Instant {
-        *self
-            .until
-            .get_or_insert_with(|| Instant::now() + self.shared.settings.hold)
+        *self.until.get_or_insert_with(|| Instant::now() + self.shared.settings.hold)
     }
 }
 

@@ -34,10 +34,7 @@ pub struct BackendAddress {
 impl BackendAddress {
     /// The instance `id` at `addr`.
     pub fn new(id: impl Into<String>, addr: SocketAddr) -> Self {
-        Self {
-            id: id.into(),
-            addr,
-        }
+        Self { id: id.into(), addr }
     }
 }
 
@@ -156,10 +153,7 @@ impl InFlight {
         };
         let mut idle = lock(&self.0.idle);
         // The newest is on top, so that when it is too old all of them are.
-        while idle
-            .last()
-            .is_some_and(|(_, since)| since.elapsed() < limit)
-        {
+        while idle.last().is_some_and(|(_, since)| since.elapsed() < limit) {
             let (stream, _) = idle.pop()?;
             if is_open(&stream) && (reuse == Reuse::Any || is_silent(&stream)) {
                 return Some(stream);
@@ -215,10 +209,7 @@ fn is_open(stream: &TcpStream) -> bool {
 /// Asks the kernel itself: the reactor may not have seen yet that the backend has closed.
 fn is_silent(stream: &TcpStream) -> bool {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    matches!(
-        rustix::net::recv(stream, &mut [0_u8], flags),
-        Err(Errno::AGAIN)
-    )
+    matches!(rustix::net::recv(stream, &mut [0_u8], flags), Err(Errno::AGAIN))
 }
 
 #[derive(Debug)]
@@ -240,11 +231,7 @@ pub(crate) struct Backends {
 impl Backends {
     pub(crate) fn new() -> Self {
         Self {
-            set: Mutex::new(Set {
-                active: Vec::new(),
-                leaving: Vec::new(),
-                next: 0,
-            }),
+            set: Mutex::new(Set { active: Vec::new(), leaving: Vec::new(), next: 0 }),
             changed: Notify::new(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -286,11 +273,7 @@ impl Backends {
                 continue;
             }
             // `None` sorts first: a backend that is not ejected wins, else the one due first.
-            let rank = (
-                backend.ejected_until(),
-                backend.in_flight.load(Ordering::Acquire),
-                index,
-            );
+            let rank = (backend.ejected_until(), backend.in_flight.load(Ordering::Acquire), index);
             if best.is_none_or(|(ejected, load, _)| (rank.0, rank.1) < (ejected, load)) {
                 best = Some(rank);
             }
@@ -315,11 +298,7 @@ impl Backends {
             for backend in out {
                 set.retire(backend);
             }
-            set.leaving
-                .iter()
-                .filter(|backend| backend.id == id)
-                .cloned()
-                .collect()
+            set.leaving.iter().filter(|backend| backend.id == id).cloned().collect()
         };
         for backend in &leaving {
             loop {
@@ -334,10 +313,7 @@ impl Backends {
             }
         }
         lock(&self.set).forget_drained();
-        leaving
-            .iter()
-            .map(|backend| backend.in_flight.load(Ordering::Acquire))
-            .sum()
+        leaving.iter().map(|backend| backend.in_flight.load(Ordering::Acquire)).sum()
     }
 
     pub(crate) fn count_request(&self) {
@@ -353,11 +329,7 @@ impl Backends {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.stats()
-            .backends
-            .iter()
-            .map(|backend| backend.in_flight)
-            .sum()
+        self.stats().backends.iter().map(|backend| backend.in_flight).sum()
     }
 
     /// Closes idle connections that have not been used for long, or that the backend has closed.
@@ -371,18 +343,14 @@ impl Backends {
     pub(crate) fn stats(&self) -> Stats {
         let mut set = lock(&self.set);
         set.forget_drained();
-        let backends = set
-            .active
-            .iter()
-            .chain(&set.leaving)
-            .map(|backend| BackendStats {
-                id: backend.id.clone(),
-                addr: backend.addr,
-                requests: backend.requests.load(Ordering::Relaxed),
-                in_flight: backend.in_flight.load(Ordering::Acquire),
-                ejected: backend.ejected_until().is_some(),
-                leaving: backend.leaving.load(Ordering::Acquire),
-            });
+        let backends = set.active.iter().chain(&set.leaving).map(|backend| BackendStats {
+            id: backend.id.clone(),
+            addr: backend.addr,
+            requests: backend.requests.load(Ordering::Relaxed),
+            in_flight: backend.in_flight.load(Ordering::Acquire),
+            ejected: backend.ejected_until().is_some(),
+            leaving: backend.leaving.load(Ordering::Acquire),
+        });
         Stats {
             requests: self.requests.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),

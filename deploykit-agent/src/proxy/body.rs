@@ -71,22 +71,12 @@ impl Body {
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<Taken, Malformed> {
         match self {
             Self::Length(left) => {
-                let n = usize::try_from(*left)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= n as u64;
-                Ok(Taken {
-                    from: 0,
-                    to: n,
-                    consumed: n,
-                })
+                Ok(Taken { from: 0, to: n, consumed: n })
             }
             Self::Chunked(chunks) => chunks.take(bytes),
-            Self::UntilClose => Ok(Taken {
-                from: 0,
-                to: bytes.len(),
-                consumed: bytes.len(),
-            }),
+            Self::UntilClose => Ok(Taken { from: 0, to: bytes.len(), consumed: bytes.len() }),
         }
     }
 
@@ -124,14 +114,7 @@ pub(crate) struct Chunks {
 
 impl Chunks {
     fn new(decode: bool) -> Self {
-        Self {
-            at: At::Size,
-            decode,
-            left: 0,
-            line: 0,
-            trailers: Vec::new(),
-            tail: Vec::new(),
-        }
+        Self { at: At::Size, decode, left: 0, line: 0, trailers: Vec::new(), tail: Vec::new() }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<Taken, Malformed> {
@@ -140,20 +123,14 @@ impl Chunks {
             let rest = &bytes[taken.consumed..];
             match self.at {
                 At::Data => {
-                    let n = usize::try_from(self.left)
-                        .unwrap_or(usize::MAX)
-                        .min(rest.len());
+                    let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(rest.len());
                     self.left -= n as u64;
                     if self.left == 0 {
                         self.at = At::DataEnd(b'\r');
                     }
                     if self.decode {
                         let from = taken.consumed;
-                        return Ok(Taken {
-                            from,
-                            to: from + n,
-                            consumed: from + n,
-                        });
+                        return Ok(Taken { from, to: from + n, consumed: from + n });
                     }
                     taken.consumed += n;
                 }
@@ -178,9 +155,7 @@ impl Chunks {
             (At::Size, b'\r') if self.line > 0 => At::SizeEnd,
             (At::Size, b';') if self.line > 0 => At::Extension,
             (At::Size, _) => {
-                let digit = char::from(byte)
-                    .to_digit(16)
-                    .ok_or(Malformed("bad chunk size"))?;
+                let digit = char::from(byte).to_digit(16).ok_or(Malformed("bad chunk size"))?;
                 self.left = self
                     .left
                     .checked_mul(16)
@@ -233,10 +208,7 @@ fn filter_trailers(section: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut tail = Vec::with_capacity(section.len());
     match httparse::parse_headers(section, &mut fields) {
         Ok(httparse::Status::Complete((_, fields))) => {
-            for field in fields
-                .iter()
-                .filter(|field| !is_forbidden_trailer(field.name))
-            {
+            for field in fields.iter().filter(|field| !is_forbidden_trailer(field.name)) {
                 tail.extend_from_slice(field.name.as_bytes());
                 tail.extend_from_slice(b": ");
                 tail.extend_from_slice(field.value);
@@ -284,12 +256,8 @@ mod tests {
 
     #[test]
     fn drops_trailers_that_would_frame_or_route() {
-        let (out, _, _) = run(
-            b"0\r\nContent-Length: 5\r\nHost: x\r\nX-Ok: y\r\n\r\n",
-            4,
-            false,
-        )
-        .unwrap();
+        let (out, _, _) =
+            run(b"0\r\nContent-Length: 5\r\nHost: x\r\nX-Ok: y\r\n\r\n", 4, false).unwrap();
         assert_eq!(out, b"0\r\nX-Ok: y\r\n\r\n");
     }
 

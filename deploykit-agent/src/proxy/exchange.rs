@@ -294,9 +294,7 @@ impl Download<'_> {
         while !self.answer.input.is_empty() && !body.is_done() {
             self.collect(&mut body)?;
         }
-        self.answer
-            .out
-            .extend_from_slice(if body.is_done() { body.tail() } else { &[] });
+        self.answer.out.extend_from_slice(if body.is_done() { body.tail() } else { &[] });
         self.flush().await?;
         while !body.is_done() {
             let size = body.read_size(SMALL, LARGE);
@@ -310,19 +308,12 @@ impl Download<'_> {
                     self.collect(&mut body)?;
                     continue;
                 }
-                let taken = body
-                    .take(self.answer.input.filled())
-                    .map_err(|_| Failed::BrokenOff)?;
+                let taken = body.take(self.answer.input.filled()).map_err(|_| Failed::BrokenOff)?;
                 let bytes = &self.answer.input.filled()[taken.from..taken.to];
-                self.to
-                    .write_all(bytes)
-                    .await
-                    .map_err(|_| Failed::ClientGone)?;
+                self.to.write_all(bytes).await.map_err(|_| Failed::ClientGone)?;
                 self.answer.input.consume(taken.consumed);
             }
-            self.answer
-                .out
-                .extend_from_slice(if body.is_done() { body.tail() } else { &[] });
+            self.answer.out.extend_from_slice(if body.is_done() { body.tail() } else { &[] });
             if !self.answer.out.is_empty() {
                 self.flush().await?;
             }

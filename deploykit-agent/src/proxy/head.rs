@@ -34,10 +34,7 @@ pub(crate) struct RequestHead {
 
 /// Whether RFC 9110 §9.2.2 lets a request with this method be sent again.
 pub(crate) fn is_idempotent(method: &str) -> bool {
-    matches!(
-        method,
-        "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE"
-    )
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE")
 }
 
 /// Fields of one connection that are never forwarded (RFC 9110 §7.6.1). `Connection` may name more.
@@ -56,14 +53,8 @@ pub(crate) fn is_hop_by_hop(name: &str) -> bool {
 
 /// Fields that a trailer section may not carry since they frame or route (RFC 9110 §6.5.1).
 pub(crate) fn is_forbidden_trailer(name: &str) -> bool {
-    const FRAMING: [&str; 6] = [
-        "content-length",
-        "host",
-        "trailer",
-        "content-encoding",
-        "content-type",
-        "content-range",
-    ];
+    const FRAMING: [&str; 6] =
+        ["content-length", "host", "trailer", "content-encoding", "content-type", "content-range"];
     is_hop_by_hop(name) || FRAMING.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
@@ -99,10 +90,7 @@ impl<'a> ConnectionOptions<'a> {
             || (!self.named.is_empty()
                 && !name.eq_ignore_ascii_case("host")
                 && !name.eq_ignore_ascii_case("content-length")
-                && self
-                    .named
-                    .iter()
-                    .any(|other| name.as_bytes().eq_ignore_ascii_case(other)))
+                && self.named.iter().any(|other| name.as_bytes().eq_ignore_ascii_case(other)))
     }
 }
 
@@ -128,9 +116,7 @@ pub(crate) fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 /// Every line must end in CRLF. `httparse` takes a bare LF too, other readers do not.
 pub(crate) fn has_bare_newline(head: &[u8]) -> bool {
-    head.iter()
-        .enumerate()
-        .any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'))
+    head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'))
 }
 
 /// The addresses of one client connection, for the forwarded fields.
@@ -174,10 +160,7 @@ pub(crate) fn read_request(
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refusal::new(
-                431,
-                format!("more than {MAX_FIELDS} header fields"),
-            ));
+            return Err(Refusal::new(431, format!("more than {MAX_FIELDS} header fields")));
         }
         Err(error) => return Err(Refusal::bad_request(error.to_string())),
     };
@@ -198,11 +181,7 @@ pub(crate) fn read_request(
         (None, None) if old => None,
         (None, None) => return Err(Refusal::bad_request("no Host field")),
     };
-    if !host
-        .unwrap_or_default()
-        .iter()
-        .all(|byte| is_host_byte(*byte))
-    {
+    if !host.unwrap_or_default().iter().all(|byte| is_host_byte(*byte)) {
         return Err(Refusal::bad_request("bad Host field"));
     }
     let framing = match facts.length {
@@ -245,10 +224,7 @@ fn read_fields<'a>(fields: &[Header<'a>], old: bool) -> Result<Facts<'a>, &'stat
             7 if name.eq_ignore_ascii_case("upgrade") => {
                 // h2c would let requests through on the same connection that nobody checks.
                 let is_h2c = |protocol: &[u8]| {
-                    protocol
-                        .trim_ascii()
-                        .get(..2)
-                        .is_some_and(|p| p.eq_ignore_ascii_case(b"h2"))
+                    protocol.trim_ascii().get(..2).is_some_and(|p| p.eq_ignore_ascii_case(b"h2"))
                 };
                 upgrade = !value.split(|byte| *byte == b',').any(is_h2c);
             }
@@ -288,9 +264,7 @@ fn split_target<'a>(method: &str, target: &'a str) -> Result<(Option<&'a str>, &
     }
     let absolute = ["http://", "https://"].into_iter().find_map(|scheme| {
         let start = target.get(..scheme.len())?;
-        start
-            .eq_ignore_ascii_case(scheme)
-            .then(|| &target[scheme.len()..])
+        start.eq_ignore_ascii_case(scheme).then(|| &target[scheme.len()..])
     });
     let rest = absolute.ok_or_else(|| Refusal::bad_request("bad request target"))?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -315,10 +289,8 @@ fn write_fields(
     use std::io::Write;
 
     let trusted = peer.is_trusted();
-    let host = host.map_or_else(
-        || peer.listener.to_string().into_bytes().into(),
-        std::borrow::Cow::Borrowed,
-    );
+    let host = host
+        .map_or_else(|| peer.listener.to_string().into_bytes().into(), std::borrow::Cow::Borrowed);
     put_field(out, "Host", &host);
     for Header { name, value } in fields {
         let rewritten = match name.len() {
@@ -337,19 +309,13 @@ fn write_fields(
     }
     if facts.upgrade {
         put_field(out, "Connection", b"upgrade");
-        for field in fields
-            .iter()
-            .filter(|field| field.name.eq_ignore_ascii_case("upgrade"))
-        {
+        for field in fields.iter().filter(|field| field.name.eq_ignore_ascii_case("upgrade")) {
             put_field(out, field.name, field.value);
         }
     }
     out.extend_from_slice(b"X-Forwarded-For: ");
     if facts.forwarded_for && trusted {
-        for field in fields
-            .iter()
-            .filter(|f| f.name.eq_ignore_ascii_case("x-forwarded-for"))
-        {
+        for field in fields.iter().filter(|f| f.name.eq_ignore_ascii_case("x-forwarded-for")) {
             out.extend_from_slice(field.value);
             out.extend_from_slice(b", ");
         }
@@ -401,10 +367,7 @@ mod tests {
         let (read, out) = read(head.as_bytes(), "192.0.2.7");
         let out = String::from_utf8(out).unwrap();
         assert_eq!(read.unwrap().unwrap().framing, Framing::Length(3));
-        assert!(
-            out.contains("Host: a\r\n") && out.contains("Content-Length: 3\r\n"),
-            "{out}"
-        );
+        assert!(out.contains("Host: a\r\n") && out.contains("Content-Length: 3\r\n"), "{out}");
         assert!(out.contains("X-Forwarded-For: 192.0.2.7\r\n"), "{out}");
     }
 
@@ -439,10 +402,7 @@ mod tests {
             1 => Just("OPTIONS * HTTP/1.1\r\n"), 1 => Just("GET / HTTP/1.0\r\n"),
         ];
         (line, fields).prop_map(|(line, fields)| {
-            let fields: String = fields
-                .iter()
-                .map(|(n, v, e)| format!("{n}: {v}{e}"))
-                .collect();
+            let fields: String = fields.iter().map(|(n, v, e)| format!("{n}: {v}{e}")).collect();
             format!("{line}{fields}\r\n").into_bytes()
         })
     }

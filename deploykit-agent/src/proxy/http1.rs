@@ -112,12 +112,7 @@ impl Connection<'_> {
     ) -> Result<RequestHead, NoRequest> {
         if self.input.is_empty() {
             let mut until = None;
-            let Self {
-                client,
-                input,
-                shared,
-                ..
-            } = self;
+            let Self { client, input, shared, .. } = self;
             poll_fn(|cx| match input.poll_fill(client, SMALL, cx) {
                 Poll::Ready(Ok(1..)) => Poll::Ready(Ok(())),
                 Poll::Ready(_) => Poll::Ready(Err(NoRequest::End)),
@@ -152,10 +147,7 @@ impl Connection<'_> {
             }
             searched = bytes.len().saturating_sub(3).max(1);
             if bytes.len() >= self.shared.settings.max_head {
-                return Err(NoRequest::Refused(Refusal::new(
-                    431,
-                    "the head is too large",
-                )));
+                return Err(NoRequest::Refused(Refusal::new(431, "the head is too large")));
             }
             let until =
                 *until.get_or_insert_with(|| Instant::now() + self.shared.settings.head_timeout);
@@ -164,10 +156,7 @@ impl Connection<'_> {
                 Ok(Ok(1..)) => {}
                 Ok(_) => return Err(NoRequest::End),
                 Err(_) => {
-                    return Err(NoRequest::Refused(Refusal::new(
-                        408,
-                        "the head took too long",
-                    )));
+                    return Err(NoRequest::Refused(Refusal::new(408, "the head took too long")));
                 }
             }
         }
@@ -180,11 +169,7 @@ impl Connection<'_> {
         if let Err(Malformed(why)) = self.take_body(&mut body, &body_sent) {
             return self.refuse(&Refusal::bad_request(why), true, false).await;
         }
-        let reuse = if request.idempotent {
-            Reuse::Any
-        } else {
-            Reuse::Fresh
-        };
+        let reuse = if request.idempotent { Reuse::Any } else { Reuse::Fresh };
         let mut attempts = Attempts::new(self.shared);
         let mut retries = self.shared.settings.max_retries;
         let refusal = loop {
@@ -199,33 +184,28 @@ impl Connection<'_> {
                 body: &mut body,
                 body_sent: &body_sent,
             };
-            let failed = match exchange(
-                self.shared,
-                client,
-                &self.first,
-                &mut stream,
-                &mut self.answer,
-            )
-            .await
-            {
-                Ok(answered) if answered.switched => {
-                    backend.succeeded();
-                    self.tunnel(&mut stream).await;
-                    return After::Close;
-                }
-                Ok(answered) => {
-                    backend.succeeded();
-                    if answered.reusable {
-                        backend.put_idle(stream);
+            let failed =
+                match exchange(self.shared, client, &self.first, &mut stream, &mut self.answer)
+                    .await
+                {
+                    Ok(answered) if answered.switched => {
+                        backend.succeeded();
+                        self.tunnel(&mut stream).await;
+                        return After::Close;
                     }
-                    return match answered.keep_alive {
-                        true => After::Next,
-                        false if body.is_done() => After::Close,
-                        false => After::Linger,
-                    };
-                }
-                Err(failed) => failed,
-            };
+                    Ok(answered) => {
+                        backend.succeeded();
+                        if answered.reusable {
+                            backend.put_idle(stream);
+                        }
+                        return match answered.keep_alive {
+                            true => After::Next,
+                            false if body.is_done() => After::Close,
+                            false => After::Linger,
+                        };
+                    }
+                    Err(failed) => failed,
+                };
             match failed {
                 Failed::NeverSent(error) => attempts.failed(&backend, reused, error),
                 Failed::NoAnswer(error) => {
@@ -249,20 +229,14 @@ impl Connection<'_> {
         if refusal.status >= 500 {
             self.shared.backends.count_failure();
         }
-        self.refuse(
-            &refusal,
-            !request.keep_alive || !body.is_done(),
-            request.is_head,
-        )
-        .await
+        self.refuse(&refusal, !request.keep_alive || !body.is_done(), request.is_head).await
     }
 
     /// Puts what is at hand of the request's body behind its head, to go out in one write.
     fn take_body(&mut self, body: &mut Body, sent: &Flag) -> Result<(), Malformed> {
         while !self.input.is_empty() && !body.is_done() {
             let taken = body.take(self.input.filled())?;
-            self.first
-                .extend_from_slice(&self.input.filled()[taken.from..taken.to]);
+            self.first.extend_from_slice(&self.input.filled()[taken.from..taken.to]);
             self.input.consume(taken.consumed);
             sent.set(true);
         }

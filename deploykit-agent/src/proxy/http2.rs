@@ -72,20 +72,13 @@ async fn attempt(
     let (head, body) = request.into_parts();
     // Only a request without a body can be made again.
     let repeatable = body.is_end_stream() && is_idempotent(head.method.as_str());
-    let body = if body.is_end_stream() {
-        Either::Right(Empty::new())
-    } else {
-        Either::Left(body)
-    };
+    let body = if body.is_end_stream() { Either::Right(Empty::new()) } else { Either::Left(body) };
     let copy = repeatable.then(|| head.clone());
     let mut request = Request::from_parts(head, body);
     let mut attempts = Attempts::new(shared);
     let mut retries = shared.settings.max_retries;
     loop {
-        let backend = attempts
-            .next()
-            .await
-            .map_err(|unavailable| unavailable.refusal())?;
+        let backend = attempts.next().await.map_err(|unavailable| unavailable.refusal())?;
         let unanswered = match send(shared, &backend, request).await? {
             Ok(response) => {
                 backend.succeeded();
@@ -93,11 +86,7 @@ async fn attempt(
             }
             Err(unanswered) => *unanswered,
         };
-        let Unanswered {
-            unsent,
-            reused,
-            error,
-        } = unanswered;
+        let Unanswered { unsent, reused, error } = unanswered;
         let refusal = Refusal::new(502, format!("the instance did not answer: {error}"));
         attempts.failed(&backend, reused, error);
         request = match (unsent, &copy) {
@@ -128,15 +117,11 @@ async fn send(
 
 /// Drops what belongs to one connection and says whom the request came from.
 fn rewrite(request: &mut Request<Incoming>, peer: Peer) {
-    let authority = request
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str().to_owned());
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let trusted = peer.is_trusted();
     let headers = request.headers_mut();
-    let trailers = headers
-        .get(TE)
-        .is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let trailers =
+        headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     drop_hop_by_hop(headers);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -147,11 +132,7 @@ fn rewrite(request: &mut Request<Incoming>, peer: Peer) {
     let client = peer.client.ip().to_string();
     let name = HeaderName::from_static("x-forwarded-for");
     let mut chain: Vec<_> = match trusted {
-        true => headers
-            .get_all(&name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect(),
+        true => headers.get_all(&name).iter().filter_map(|value| value.to_str().ok()).collect(),
         false => Vec::new(),
     };
     chain.push(&client);
@@ -177,12 +158,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        .chain(
-            headers
-                .keys()
-                .filter(|name| is_hop_by_hop(name.as_str()))
-                .cloned(),
-        )
+        .chain(headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned())
         .filter(|name| name != HOST && name != CONTENT_LENGTH)
         .collect();
     for name in named {
@@ -194,14 +170,7 @@ fn answer(response: Response<Incoming>, backend: InFlight) -> Answer {
     let (mut head, body) = response.into_parts();
     head.version = hyper::Version::HTTP_2;
     drop_hop_by_hop(&mut head.headers);
-    Response::from_parts(
-        head,
-        Counted {
-            body,
-            _backend: backend,
-        }
-        .boxed_unsync(),
-    )
+    Response::from_parts(head, Counted { body, _backend: backend }.boxed_unsync())
 }
 
 fn refuse(refusal: &Refusal) -> Answer {
@@ -209,10 +178,9 @@ fn refuse(refusal: &Refusal) -> Answer {
     let mut answer = Response::new(body.boxed_unsync());
     *answer.status_mut() = hyper::StatusCode::from_u16(refusal.status)
         .unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
-    answer.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
 }
 

@@ -20,11 +20,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restarted proxy must not wait for connections of the one before to time out.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -63,15 +59,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, mode: Mode, shared: A
     }
     match mode {
         Mode::Http => {
-            http1::serve(
-                &shared,
-                stream,
-                Peer {
-                    client,
-                    listener: shared.address,
-                },
-            )
-            .await
+            http1::serve(&shared, stream, Peer { client, listener: shared.address }).await
         }
         Mode::Tcp => tunnel::serve(&shared, stream).await,
     }

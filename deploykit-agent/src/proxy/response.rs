@@ -112,11 +112,7 @@ pub(crate) fn read_response(
     }
     if status == 101 {
         put_field(out, "Connection", b"upgrade");
-        for field in response
-            .headers
-            .iter()
-            .filter(|f| f.name.eq_ignore_ascii_case("upgrade"))
-        {
+        for field in response.headers.iter().filter(|f| f.name.eq_ignore_ascii_case("upgrade")) {
             put_field(out, field.name, field.value);
         }
     } else if !head.is_interim() {

@@ -28,10 +28,7 @@ pub(crate) async fn serve(shared: &Shared, mut client: TcpStream) {
 pub(crate) async fn tunnel(client: &mut TcpStream, backend: &mut TcpStream) {
     let (client_read, client_write) = client.split();
     let (backend_read, backend_write) = backend.split();
-    let _ = tokio::try_join!(
-        pump(client_read, backend_write),
-        pump(backend_read, client_write)
-    );
+    let _ = tokio::try_join!(pump(client_read, backend_write), pump(backend_read, client_write));
 }
 
 async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {

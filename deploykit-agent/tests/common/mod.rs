@@ -77,11 +77,7 @@ impl Origin {
                 }
             }
         });
-        Self {
-            addr,
-            connections,
-            task,
-        }
+        Self { addr, connections, task }
     }
 
     /// Reads one head, sends `answer`, and keeps the connection for the next.
@@ -100,10 +96,8 @@ impl Origin {
         Self::raw(|mut stream| async move {
             loop {
                 let head = read_head(&mut stream).await?;
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}",
-                    head.len()
-                );
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
                 stream.write_all(answer.as_bytes()).await?;
             }
         })
@@ -120,11 +114,7 @@ impl Origin {
         Self::raw_at(addr, move |stream| async move {
             let service = service_fn(move |request: Request<Incoming>| async move {
                 let (seed, length) = parse_path(request.uri().path());
-                let body = request
-                    .into_body()
-                    .collect()
-                    .await
-                    .map(|body| body.to_bytes());
+                let body = request.into_body().collect().await.map(|body| body.to_bytes());
                 tokio::time::sleep(delay).await;
                 let status = match body {
                     Ok(body) if body.is_empty() || body == pattern(seed, body.len()) => 200,
@@ -154,12 +144,7 @@ impl Drop for Origin {
 
 fn parse_path(path: &str) -> (u64, usize) {
     let mut parts = path.trim_matches('/').split('/');
-    let mut next = || {
-        parts
-            .next()
-            .and_then(|part| part.parse().ok())
-            .unwrap_or(0_u64)
-    };
+    let mut next = || parts.next().and_then(|part| part.parse().ok()).unwrap_or(0_u64);
     (next(), usize::try_from(next()).unwrap())
 }
 
@@ -200,11 +185,7 @@ pub fn proxy_over(origins: &[&Origin]) -> ServiceProxy {
 }
 
 pub fn addresses(origins: &[&Origin]) -> Vec<BackendAddress> {
-    origins
-        .iter()
-        .zip('a'..)
-        .map(|(o, id)| BackendAddress::new(id, o.addr))
-        .collect()
+    origins.iter().zip('a'..).map(|(o, id)| BackendAddress::new(id, o.addr)).collect()
 }
 
 pub async fn connect(proxy: &ServiceProxy) -> TcpStream {
@@ -231,10 +212,7 @@ pub async fn send_one(stream: &mut TcpStream, request: impl AsRef<[u8]>) -> (Str
         let length = head
             .lines()
             .find_map(|line| {
-                line.to_ascii_lowercase()
-                    .strip_prefix("content-length: ")?
-                    .parse()
-                    .ok()
+                line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok()
             })
             .unwrap_or(0);
         let mut body = vec![0; length];
@@ -252,10 +230,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(proxy: &ServiceProxy) -> Self {
-        Self {
-            addr: proxy.address(),
-            sender: None,
-        }
+        Self { addr: proxy.address(), sender: None }
     }
 
     /// One request; the answer's body is checked. The id of the instance, or what went wrong.
@@ -267,12 +242,9 @@ impl Client {
         body: usize,
     ) -> Result<String, String> {
         if self.sender.as_ref().is_none_or(|sender| sender.is_closed()) {
-            let stream = TcpStream::connect(self.addr)
-                .await
-                .map_err(|e| e.to_string())?;
-            let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .unwrap();
+            let stream = TcpStream::connect(self.addr).await.map_err(|e| e.to_string())?;
+            let (sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
             self.sender = Some(sender);
         }
@@ -289,24 +261,15 @@ impl Client {
             let (head, body) = response.into_parts();
             Ok::<_, hyper::Error>((head, body.collect().await?.to_bytes()))
         };
-        let (head, body) = within(answered)
-            .await
-            .map_err(|e| format!("{method} {seed}: {e:?}"))?;
-        if head
-            .headers
-            .get("connection")
-            .is_some_and(|value| value == "close")
-        {
+        let (head, body) = within(answered).await.map_err(|e| format!("{method} {seed}: {e:?}"))?;
+        if head.headers.get("connection").is_some_and(|value| value == "close") {
             self.sender = None;
         }
         if head.status != 200 {
             return Err(format!("{method} {seed}: {} {body:?}", head.status));
         }
         if method != "HEAD" && body != pattern(seed, length) {
-            return Err(format!(
-                "{method} {seed}: wrong body of {} bytes",
-                body.len()
-            ));
+            return Err(format!("{method} {seed}: wrong body of {} bytes", body.len()));
         }
         Ok(head.headers["x-instance"].to_str().unwrap().to_owned())
     }
@@ -356,9 +319,7 @@ pub fn load(
         let mut all = Load::default();
         while let Some(load) = tasks.join_next().await {
             let load = load.unwrap();
-            load.served
-                .into_iter()
-                .for_each(|(id, n)| *all.served.entry(id).or_default() += n);
+            load.served.into_iter().for_each(|(id, n)| *all.served.entry(id).or_default() += n);
             all.failed.extend(load.failed);
         }
         all

@@ -15,8 +15,8 @@ use std::time::Duration;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::capability::Feature;
 use crate::error::{Error, ErrorKind, Result};
+use crate::feature::Feature;
 use crate::model::{App, AppName, SecretName, VolumeName};
 use crate::observation::Observation;
 use crate::orchestrator::{ExecOutput, ExecRequest, LogLine, LogQuery, Orchestrator};

@@ -47,11 +47,7 @@ pub(crate) struct Unanswered {
 
 impl Unanswered {
     fn connect(request: Request<Outgoing>, error: io::Error) -> Self {
-        Self {
-            unsent: Some(request),
-            reused: false,
-            error,
-        }
+        Self { unsent: Some(request), reused: false, error }
     }
 }
 
@@ -63,11 +59,7 @@ impl Http2Client {
         limit: Duration,
         request: Request<Outgoing>,
     ) -> Result<Response<Incoming>, Box<Unanswered>> {
-        let sent = match self
-            .speaks_http2
-            .get_or_try_init(|| speaks_http2(addr, limit))
-            .await
-        {
+        let sent = match self.speaks_http2.get_or_try_init(|| speaks_http2(addr, limit)).await {
             Ok(true) => self.send_http2(addr, limit, request).await,
             Ok(false) => self.send_http1(addr, limit, request).await,
             Err(error) => Err(Unanswered::connect(request, error)),
@@ -81,9 +73,7 @@ impl Http2Client {
         limit: Duration,
         mut request: Request<Outgoing>,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let open = lock(&self.shared)
-            .clone()
-            .filter(|sender| !sender.is_closed());
+        let open = lock(&self.shared).clone().filter(|sender| !sender.is_closed());
         let reused = open.is_some();
         let mut sender = match open {
             Some(sender) => sender,
@@ -96,14 +86,11 @@ impl Http2Client {
             },
         };
         *request.version_mut() = Version::HTTP_2;
-        sender
-            .try_send_request(request)
-            .await
-            .map_err(|mut error| Unanswered {
-                unsent: error.take_message(),
-                reused,
-                error: io::Error::other(error.into_error()),
-            })
+        sender.try_send_request(request).await.map_err(|mut error| Unanswered {
+            unsent: error.take_message(),
+            reused,
+            error: io::Error::other(error.into_error()),
+        })
     }
 
     async fn send_http1(
@@ -183,10 +170,8 @@ async fn connect_http1(
     limit: Duration,
 ) -> io::Result<http1::SendRequest<Outgoing>> {
     let stream = TokioIo::new(connect(addr, limit).await?);
-    let (sender, connection) = http1::Builder::new()
-        .handshake(stream)
-        .await
-        .map_err(io::Error::other)?;
+    let (sender, connection) =
+        http1::Builder::new().handshake(stream).await.map_err(io::Error::other)?;
     tokio::spawn(connection);
     Ok(sender)
 }

@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 use super::{Images, Secrets, State, lock};
-use crate::capability::{Capabilities, Feature, Fencing, SelfHeal};
+use crate::capability::{Capabilities, Fencing, SelfHeal};
 use crate::error::{Error, ErrorKind, Result};
+use crate::feature::Feature;
 use crate::model::AppName;
 use crate::state::Fence;
 use app::App;
