@@ -1,17 +1,28 @@
 //! Hashes of what instances are.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::model::Publish;
 use crate::resolved::{EndpointSpec, Template};
 
 /// `v1:` and a hash over what makes an instance different.
 ///
 /// A found object is compared by [`SpecHash::matches`], with the version that it carries: a newer
-/// library leaves what an older one has deployed as it is.
+/// library leaves what an older one has deployed as it is. The other way round, a version that
+/// this library does not know never matches: what a newer one has deployed is replaced, since
+/// nothing can be said of it.
+///
+/// ```
+/// use deploykit_core::SpecHash;
+/// let hash = SpecHash::from_text("v1:0a1b2c3d4e5f");
+/// assert_eq!(hash.short(), "0a1b2c3d");
+/// ```
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -26,7 +37,7 @@ impl SpecHash {
 
     /// The hash of an endpoint, in the newest version.
     pub fn of_endpoint(endpoint: &EndpointSpec) -> Self {
-        Self(digest("v1", serde_json::to_value(endpoint)))
+        Self(digest("v1", endpoint))
     }
 
     /// A hash as a backend kept it.
@@ -61,29 +72,50 @@ impl fmt::Display for SpecHash {
 }
 
 fn v1(template: &Template) -> String {
-    let value = serde_json::to_value(template).map(|mut value| {
-        // Where an image came from and how a port is published change no instance.
-        if let Some(image) = value["image"].as_object_mut() {
-            image.remove("source");
-        }
-        for port in value["ports"].as_array_mut().into_iter().flatten() {
-            if let Some(port) = port.as_object_mut() {
-                port.remove("publish");
-            }
-        }
-        value
-    });
-    digest("v1", value)
+    let mut template = template.clone();
+    // Where an image came from and how a port is published change no instance.
+    template.image.source.clear();
+    for port in &mut template.ports {
+        port.publish = Publish::default();
+    }
+    digest("v1", &template)
 }
 
-/// Keys are sorted: `serde_json::Value` keeps objects in a `BTreeMap`.
-fn digest(version: &str, value: serde_json::Result<serde_json::Value>) -> String {
-    // The model serialises without fail: its map keys are texts.
-    let text = value.map(|v| v.to_string()).unwrap_or_default();
+fn digest(version: &str, value: &(impl Serialize + fmt::Debug)) -> String {
+    let text = match serde_json::to_value(value) {
+        Ok(value) => sorted(value).to_string(),
+        // Paths that are no UTF-8, which validation refuses.
+        Err(_) => format!("{value:?}"),
+    };
     format!("{version}:{}", sha256_hex(text.as_bytes()))
+}
+
+/// The same with each object's keys in order: how `serde_json` keeps them is for whoever builds
+/// the program to choose, by its feature `preserve_order`.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let entries: BTreeMap<String, Value> = map.into_iter().collect();
+            Value::Object(entries.into_iter().map(|(key, value)| (key, sorted(value))).collect())
+        }
+        Value::Array(list) => Value::Array(list.into_iter().map(sorted).collect()),
+        other => other,
+    }
 }
 
 /// The SHA-256 of `bytes` in hexadecimal digits.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_sorted_at_every_depth() {
+        let value = serde_json::json!({"b": [{"d": 1, "c": 2}], "a": {"z": null, "y": "x"}});
+        let text = r#"{"a":{"y":"x","z":null},"b":[{"c":2,"d":1}]}"#;
+        assert_eq!(sorted(value).to_string(), text);
+    }
 }

@@ -13,7 +13,7 @@ use crate::model::*;
 /// Made by [`Deployer::prepare`](crate::Deployer::prepare); what plans and revisions hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolvedApp {
-    /// The app as it was written.
+    /// The app as it was written, without what the backend does not honour and may be omitted.
     pub app: App,
     /// The image of each service and job.
     pub images: BTreeMap<ServiceName, ResolvedImage>,

@@ -48,8 +48,13 @@ pub(super) async fn ask(check: &GrpcCheck, addr: SocketAddr) -> Result<String, S
 
 /// The error with its causes, which say what it was.
 fn no_http2(error: &hyper::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(format!("no answer over HTTP/2: {error}"), |text, cause| format!("{text}: {cause}"))
+    let mut text = format!("no answer over HTTP/2: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 async fn read(response: Response<hyper::body::Incoming>) -> Result<String, String> {

@@ -62,10 +62,31 @@ async fn answer(app: &Testapp, request: Request<Incoming>) -> Response<Body> {
         "/env" => serde_json::json!(app.env).to_string(),
         "/args" => serde_json::json!(app.args).to_string(),
         "/count" => served.to_string(),
+        "/peer" => match peer(app, query.strip_prefix("name=").unwrap_or_default()).await {
+            Ok(body) => body,
+            Err(error) => return text(StatusCode::BAD_GATEWAY, error.to_string()),
+        },
         "/file" => return file(request, query.strip_prefix("path=").unwrap_or_default()).await,
         _ => return text(StatusCode::NOT_FOUND, "no such page"),
     };
     text(StatusCode::OK, body)
+}
+
+/// What another service answers, at the address that the environment tells.
+async fn peer(app: &Testapp, name: &str) -> std::io::Result<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let variable = |what: &str| {
+        let name = format!("{}_SERVICE_{what}", name.to_uppercase().replace('-', "_"));
+        let unset = || std::io::Error::other(format!("{name} is not set"));
+        app.env.get(&name).cloned().ok_or_else(unset)
+    };
+    let address = format!("{}:{}", variable("HOST")?, variable("PORT")?);
+    let mut stream = TcpStream::connect(&address).await?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
 }
 
 async fn file(request: Request<Incoming>, path: &str) -> Response<Body> {

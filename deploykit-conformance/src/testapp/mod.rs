@@ -8,6 +8,7 @@
 //! | `GET /` | its version and instance id as JSON |
 //! | `GET /slow?ms=N` | the same, N milliseconds later |
 //! | `GET /version`, `/instance`, `/args`, `/env`, `/count` | one of its facts |
+//! | `GET /peer?name=S` | what the service S answers at the address that the environment tells |
 //! | `GET /healthz` | 200, or 503 while its dials make it ill |
 //! | `GET /file?path=P`, `PUT /file?path=P` | reads or writes a file |
 //! | `POST /grpc.health.v1.Health/Check` | the [gRPC health protocol](https://grpc.io/docs/guides/health-checking/) |
@@ -67,10 +68,8 @@ pub fn run_if_asked() -> Option<ExitCode> {
 
 /// Runs the test application until it ends.
 pub fn run() -> ExitCode {
-    let args: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let own = args.iter().map(String::as_str).skip_while(|arg| *arg == WORD);
     if own.clone().next() == Some("exec") {
         return exec::run(&own.skip(1).collect::<Vec<_>>());

@@ -12,12 +12,13 @@ use crate::resolved::ResolvedApp;
 pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp> {
     let operation = "prepare the app";
     let backend = &deployer.backend;
+    let name = app.name.clone();
     let failed = |kind, problems: Vec<Problem>| {
         let message = format!("{} problems", problems.len());
         let message = if problems.len() == 1 { "1 problem".into() } else { message };
         Err(Error::new(kind, operation, message)
             .on(backend.name())
-            .with("app", &app.name)
+            .with("app", &name)
             .with_problems(problems))
     };
     let mut problems = app.problems();
@@ -28,6 +29,9 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
         ErrorKind::Invalid
     };
     problems.extend(unsupported);
+
+    // The backend is never given what it would have to ignore.
+    let app = backend.capabilities().without(app, &deployer.allowed);
 
     let mut images = BTreeMap::new();
     let mut secrets = BTreeMap::new();

@@ -67,22 +67,12 @@ impl Deployer {
         let lost = lock.lost();
         tokio::pin!(lost);
         loop {
+            block(steps, &mut states, failure.as_mut());
             for place in 0..steps.len() {
                 if states[place] != State::Waiting {
                     continue;
                 }
                 let step = &steps[place];
-                if let Some((blocker, _)) =
-                    step.after.iter().find(|(before, _)| states[*before] == State::Failed)
-                {
-                    states[place] = State::Failed;
-                    if let (Some(failure), Some(diagnosis)) =
-                        (&mut failure, blocked(step, &steps[*blocker]))
-                    {
-                        failure.diagnoses.push(diagnosis);
-                    }
-                    continue;
-                }
                 let met = |(before, condition): &(usize, Condition)| match condition {
                     Condition::Started => states[*before] >= State::Started,
                     Condition::Healthy | Condition::Completed => states[*before] == State::Done,
@@ -146,6 +136,7 @@ impl Deployer {
                 None => failure = Some(Failure { message, diagnoses, policy }),
             }
             if policy != OnFailure::Continue {
+                block(steps, &mut states, failure.as_mut());
                 break;
             }
         }
@@ -192,6 +183,19 @@ fn subject(goal: &Goal) -> Option<&ServiceName> {
     match goal {
         Goal::Service(name) | Goal::Job { job: name, .. } | Goal::RemoveService(name) => Some(name),
         _ => None,
+    }
+}
+
+/// Gives up what waits for something that has failed.
+fn block(steps: &[Step], states: &mut [State], failure: Option<&mut Failure>) {
+    let Some(failure) = failure else { return };
+    for (place, step) in steps.iter().enumerate() {
+        let failed = |(before, _): &&(usize, Condition)| states[*before] == State::Failed;
+        let Some((blocker, _)) = step.after.iter().find(failed) else { continue };
+        if states[place] == State::Waiting {
+            states[place] = State::Failed;
+            failure.diagnoses.extend(blocked(step, &steps[*blocker]));
+        }
     }
 }
 

@@ -20,6 +20,13 @@ pub struct NameError {
     why: String,
 }
 
+impl From<NameError> for crate::error::Error {
+    fn from(error: NameError) -> Self {
+        let problem = crate::error::Problem::new("", error.to_string(), "");
+        Self::invalid("read a name", Vec::from([problem]))
+    }
+}
+
 pub(super) fn check(text: &str) -> Result<(), NameError> {
     let fail = |why: String| Err(NameError { text: text.to_owned(), why });
     if text.is_empty() {

@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 
 use super::Work;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, InstanceChange};
 use crate::observation::Instance;
 use crate::runtime::Runtime;
@@ -35,7 +35,7 @@ impl<R: Runtime> Work<'_, R> {
             self.runtime.stop(fence, id).await?;
             self.runtime.remove(fence, id).await?;
             self.report(id, InstanceChange::Removed);
-            Ok(())
+            Ok::<_, Error>(())
         }))
         .await?;
         Ok(())

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use deploykit::Instance;
 use deploykit::model::{Address, VolumeName};
+use deploykit::{Instance, Observation, Orchestrator};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
@@ -22,7 +22,7 @@ pub enum Host {
 
 impl Host {
     /// The host behind a backend's name and identity.
-    pub fn of(backend: &dyn deploykit::Orchestrator) -> Self {
+    pub fn of(backend: &dyn Orchestrator) -> Self {
         match backend.name() {
             "local" => Self::Local(backend.identity().into()),
             _ => Self::Elsewhere,
@@ -45,35 +45,49 @@ impl Host {
     /// Checks that the processes on the host are those of `instances`: no orphan, no duplicate.
     pub fn check_processes(&self, instances: &[Instance]) -> Result<String, Failure> {
         let Self::Local(folder) = self else { return Ok(String::new()) };
-        let mut told: Vec<String> = instances
-            .iter()
-            .filter(|instance| instance.exit().is_none())
-            .map(|instance| instance.host.trim_start_matches("pid ").to_owned())
+        let running = instances.iter().filter(|instance| instance.exit().is_none());
+        let mut told: Vec<String> = running.map(|i| format!("{} is {}", i.id, i.host)).collect();
+        let found = processes(folder)?.into_iter();
+        let mut found: Vec<String> = found
+            .filter_map(|p| p.instance.map(|instance| format!("{instance} is pid {}", p.pid)))
             .collect();
-        let mut found: Vec<String> =
-            processes(folder)?.into_iter().filter(|p| p.serves).map(|p| p.pid).collect();
         told.sort();
         found.sort();
         expect(
             told == found,
-            format_args!("the processes {}", told.join(" ")),
-            format_args!("{}", found.join(" ")),
+            format_args!("the processes {}", told.join(", ")),
+            format_args!("{}", found.join(", ")),
         )?;
         Ok(format!(", {} processes", found.len()))
     }
 
-    /// Waits until nothing of the app is left on the host but `volume`, or not even that: no
-    /// process, nobody who listens at `addresses`, no file.
+    /// What the app has on the host beside its processes and the state folder: addresses that it
+    /// listens at, folders that its instances were given.
+    pub fn traces(&self, observation: &Observation) -> Result<Traces, Failure> {
+        let Self::Local(folder) = self else { return Ok(Traces::default()) };
+        let ports = observation.endpoints.values().flat_map(|endpoint| &endpoint.ports);
+        let addresses = ports.flat_map(|port| port.public.iter().chain([&port.address])).cloned();
+        let folders = processes(folder)?.into_iter().filter_map(|process| process.secrets);
+        Ok(Traces { addresses: addresses.collect(), folders: folders.collect() })
+    }
+
+    /// Waits until nothing of the app is left on the host but `volume`: no process, no file,
+    /// nobody who listens.
     pub async fn wait_until_gone(
         &self,
-        addresses: &[Address],
+        traces: &Traces,
         volume: Option<&VolumeName>,
     ) -> Result<(), Failure> {
         let Self::Local(folder) = self else { return Ok(()) };
         let but = volume.map(|name| format!(" but the volume {name}")).unwrap_or_default();
         until(&format!("nothing left on the host{but}"), async || {
-            let mut left = leftovers(folder, volume)?;
-            for address in addresses {
+            let mut left = files(folder, volume)?;
+            left.extend(
+                processes(folder)?.iter().map(|process| format!("process {}", process.pid)),
+            );
+            let folders = traces.folders.iter().filter(|folder| folder.exists());
+            left.extend(folders.map(|folder| folder.display().to_string()));
+            for address in &traces.addresses {
                 if TcpStream::connect((address.host.as_str(), address.port)).await.is_ok() {
                     left.push(format!("a listener at {address}"));
                 }
@@ -84,39 +98,53 @@ impl Host {
     }
 }
 
-struct Process {
-    pid: String,
-    /// An instance, and not the supervisor.
-    serves: bool,
+/// See [`Host::traces`].
+#[derive(Debug, Default)]
+pub struct Traces {
+    addresses: Vec<Address>,
+    folders: Vec<PathBuf>,
 }
 
-/// The processes that belong to a state folder: they run an executable that is kept there, or
-/// this program on its behalf.
+struct Process {
+    pid: String,
+    /// The instance that it is; nothing for a supervisor.
+    instance: Option<String>,
+    /// Where it finds its secrets.
+    secrets: Option<PathBuf>,
+}
+
+/// The processes of a state folder: those that run an executable which is kept there.
 fn processes(folder: &Path) -> Result<Vec<Process>, Failure> {
-    let me = std::env::current_exe()?;
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let path = entry?.path();
-        let pid = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (Ok(program), Ok(command)) =
-            (fs::read_link(path.join("exe")), fs::read(path.join("cmdline")))
+        let (Ok(program), Ok(environment)) =
+            (fs::read_link(path.join("exe")), fs::read(path.join("environ")))
         else {
             continue; // No process, another user's, or gone meanwhile.
         };
-        let serves = program.starts_with(folder);
-        let named = String::from_utf8_lossy(&command).contains(&*folder.to_string_lossy());
-        if serves || (program == me && named && pid != std::process::id().to_string()) {
-            found.push(Process { pid, serves });
+        if !program.starts_with(folder) {
+            continue;
         }
+        let variable = |name: &str| {
+            let mut variables = environment.split(|byte| *byte == 0);
+            let value = variables.find_map(|pair| pair.strip_prefix(name.as_bytes()))?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        };
+        found.push(Process {
+            pid: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            instance: variable("DEPLOYKIT_INSTANCE="),
+            secrets: variable("SECRETS_DIR=").map(PathBuf::from),
+        });
     }
     Ok(found)
 }
 
-/// The processes and files that are left in a state folder, aside from a volume of the app.
-fn leftovers(folder: &Path, volume: Option<&VolumeName>) -> Result<Vec<String>, Failure> {
-    let mut left: Vec<String> =
-        processes(folder)?.iter().map(|process| format!("process {}", process.pid)).collect();
+/// The files and folders in a state folder, and itself, aside from a volume of the app and what
+/// leads there.
+fn files(folder: &Path, volume: Option<&VolumeName>) -> Result<Vec<String>, Failure> {
     let kept = volume.map(|name| folder.join("volumes").join(APP).join(name.as_str()));
+    let mut left = Vec::new();
     let mut unread = vec![folder.to_owned()];
     while let Some(path) = unread.pop() {
         if Some(&path) == kept.as_ref() {

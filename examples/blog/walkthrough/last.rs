@@ -1,6 +1,6 @@
 //! Steps 11 and 12: nothing changes, and nothing is left.
 
-use deploykit::model::{Address, VolumeName};
+use deploykit::model::VolumeName;
 use deploykit::{Applied, Change};
 
 use super::report::{Failure, Outcome, expect};
@@ -27,15 +27,7 @@ impl Walkthrough {
 
     /// Step 12: removed, the blog leaves its volume; asked for that too, it leaves nothing.
     pub async fn remove(self) -> Outcome {
-        let addresses: Vec<Address> = self
-            .observe()
-            .await?
-            .endpoints
-            .into_values()
-            .flat_map(|endpoint| endpoint.ports)
-            .flat_map(|port| [Some(port.address), port.public])
-            .flatten()
-            .collect();
+        let traces = self.host.traces(&self.observe().await?)?;
         let volume = VolumeName::new("data")?;
         let Self { url, app, deployer, host, .. } = self;
         let remove = async |deployer: deploykit::Deployer, volumes| -> Result<Applied, Failure> {
@@ -55,11 +47,11 @@ impl Walkthrough {
             "the volume data to be kept",
             format_args!("{:?}", applied.kept_volumes),
         )?;
-        host.wait_until_gone(&addresses, Some(&volume)).await?;
+        host.wait_until_gone(&traces, Some(&volume)).await?;
         // The supervisor of a local backend has ended with its last app.
         let again = deploykit::open(&url).await?.with_lock_wait(LOCK_WAIT);
         remove(again, true).await?;
-        host.wait_until_gone(&addresses, None).await?;
+        host.wait_until_gone(&traces, None).await?;
         Ok("no process, socket or file is left but the volume, and then not even that".into())
     }
 }

@@ -56,6 +56,12 @@ impl Site {
         read(&self.post("/api/posts", &draft).await?, StatusCode::CREATED)
     }
 
+    /// Checks that this visitor may not write.
+    pub async fn may_not_write(&self) -> Result<(), Failure> {
+        let draft = Draft { title: "A forgery".into(), body: String::new() };
+        status(&self.post("/api/posts", &draft).await?, StatusCode::UNAUTHORIZED)
+    }
+
     pub async fn comment(&self, post: i64, body: &str) -> Result<Comment, Failure> {
         let path = format!("/api/posts/{post}/comments");
         let remark = Remark { body: body.into() };

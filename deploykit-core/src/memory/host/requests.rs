@@ -62,7 +62,8 @@ impl Host {
     /// Sends a request to a service, as the services beside it do: it is given to one of the
     /// instances that are routed and ready, and waits for one for 10 s. It answers as the test
     /// application does: `GET /` (version and instance as JSON), `/version`, `/instance`, `/env`,
-    /// `/args`, `/count`, `/healthz`, `/slow?ms=N`, `/file?path=P`, and `PUT /file?path=P`.
+    /// `/args`, `/count`, `/healthz`, `/slow?ms=N`, `/peer?name=S`, `/file?path=P`, and
+    /// `PUT /file?path=P`.
     ///
     /// Dropping the future ends the request.
     ///
@@ -94,6 +95,17 @@ impl Host {
         if path == "/file" {
             let name = query.strip_prefix("path=").unwrap_or_default();
             return self.file(app, &taken.instance, method, name, body).await;
+        }
+        if path == "/peer" {
+            let asked = query.strip_prefix("name=").unwrap_or_default();
+            let known = self.read(app, |app| {
+                let template = &app.instances.get(&taken.instance)?.spec.template;
+                template.peers.get_key_value(asked).map(|(peer, _)| peer.clone())
+            });
+            return match known {
+                Some(peer) => Box::pin(self.request(app, &peer, "GET", "/", "")).await,
+                None => Ok(Response { status: 502, body: format!("{asked} is not known") }),
+            };
         }
         self.change(app, |app| {
             let Some(sim) = app.instances.get_mut(&taken.instance) else {

@@ -1,0 +1,168 @@
+//! Faults at chosen calls.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deploykit_core::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+/// What happens at a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The call is not made, and reported as failed.
+    ErrorBefore,
+    /// The call is made, and reported as failed all the same.
+    ErrorAfter,
+    /// The deployer dies before the call is made.
+    DieBefore,
+    /// The deployer dies while the call is made.
+    DieDuring,
+    /// The deployer dies after the call has been made, and before it knows.
+    DieAfter,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 5] =
+        [Self::ErrorBefore, Self::ErrorAfter, Self::DieBefore, Self::DieDuring, Self::DieAfter];
+
+    /// Whether the deployer dies of it.
+    pub fn is_deadly(self) -> bool {
+        !matches!(self, Self::ErrorBefore | Self::ErrorAfter)
+    }
+}
+
+/// Counts the mutating calls of one connection, and lets a fault happen at one of them. Clones are
+/// the same.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    calls: AtomicU64,
+    armed: Mutex<Armed>,
+    died: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Armed {
+    at: Option<(u64, Fault)>,
+    /// Whether to die is to end this process, and not only to be silent for ever.
+    by_signal: bool,
+    struck: Option<String>,
+}
+
+impl Faults {
+    fn armed(&self) -> MutexGuard<'_, Armed> {
+        self.0.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `fault` happen at the call of this number, counted from 1 and from now.
+    pub(crate) fn arm(&self, call: u64, fault: Fault, by_signal: bool) {
+        self.0.calls.store(0, Ordering::SeqCst);
+        *self.armed() = Armed { at: Some((call, fault)), by_signal, struck: None };
+    }
+
+    /// How many calls there were since it was armed.
+    pub(crate) fn calls(&self) -> u64 {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+
+    /// The call at which the fault has happened.
+    pub(crate) fn struck(&self) -> Option<String> {
+        self.armed().struck.clone()
+    }
+
+    /// Returns when the deployer has died of its fault, where that does not end the process.
+    pub(crate) async fn died(&self) {
+        self.0.died.notified().await;
+    }
+
+    /// Makes a call, or what the armed fault makes of it. Wrappers of a backend's own traits use
+    /// it; [`Bed::faulty`](crate::Bed::faulty) has that of `Runtime`.
+    ///
+    /// # Errors
+    /// Those of the call, and `Unavailable` where a fault says so.
+    pub async fn around<T>(
+        &self,
+        name: &str,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let fault = {
+            let mut armed = self.armed();
+            let fault = armed.at.filter(|(at, _)| *at == number).map(|(_, fault)| fault);
+            if fault.is_some() {
+                armed.struck = Some(format!("{name} (call {number})"));
+            }
+            fault
+        };
+        match fault {
+            None => call.await,
+            Some(Fault::ErrorBefore) => Err(failure(name)),
+            Some(Fault::ErrorAfter) => {
+                call.await?;
+                Err(failure(name))
+            }
+            Some(Fault::DieBefore) => self.die().await,
+            Some(Fault::DieDuring) => {
+                // Far enough for the call to be on its way, and seldom for its answer.
+                let pause = Duration::from_micros(200 * (1 + number % 7));
+                // It is still on its way when the end comes: not dropped before.
+                let mut call = std::pin::pin!(call);
+                let _ = tokio::time::timeout(pause, &mut call).await;
+                self.die().await
+            }
+            Some(Fault::DieAfter) => {
+                let _ = call.await;
+                self.die().await
+            }
+        }
+    }
+
+    async fn die<T>(&self) -> T {
+        if self.armed().by_signal {
+            let signal = rustix::process::Signal::KILL;
+            let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+        }
+        self.0.died.notify_one();
+        std::future::pending().await
+    }
+}
+
+fn failure(name: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, name, "a fault was injected here")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fault_strikes_at_its_call_alone() {
+        let faults = Faults::default();
+        let made = AtomicU64::new(0);
+        let call = || async {
+            made.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        };
+        faults.arm(2, Fault::ErrorAfter, false);
+        faults.around("one", call()).await.unwrap();
+        faults.around("two", call()).await.unwrap_err();
+        faults.around("three", call()).await.unwrap();
+        assert_eq!((made.load(Ordering::SeqCst), faults.calls()), (3, 3));
+        faults.arm(1, Fault::ErrorBefore, false);
+        faults.around("four", call()).await.unwrap_err();
+        assert_eq!(made.load(Ordering::SeqCst), 3);
+        assert_eq!(faults.struck().as_deref(), Some("four (call 1)"));
+        faults.arm(1, Fault::DieBefore, false);
+        tokio::select! {
+            _ = faults.around("five", call()) => unreachable!("the dead do not answer"),
+            () = faults.died() => {}
+        }
+    }
+}
