@@ -16,7 +16,12 @@ const LOWEST: u16 = 10_000;
 
 /// The address of a service: 127.77.a.b, where a and b follow from the folder and the names. The
 /// same app in another folder gets another one; `attempt` gives further candidates.
-pub(crate) fn service_address(folder_id: &str, app: &AppName, service: &ServiceName, attempt: u8) -> IpAddr {
+pub(crate) fn service_address(
+    folder_id: &str,
+    app: &AppName,
+    service: &ServiceName,
+    attempt: u8,
+) -> IpAddr {
     let hash = digest(&SHA256, format!("{folder_id}/{app}/{service}/{attempt}").as_bytes());
     // .0 and .255 in the last place look like networks to some programs.
     let (a, b) = (hash.as_ref()[0], 1 + hash.as_ref()[1] % 254);
@@ -36,7 +41,8 @@ impl Ports {
     /// seldom meet.
     pub(crate) fn new(folder_id: &str) -> Self {
         let outgoing = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
-        let first: Option<u16> = outgoing.and_then(|text| text.split_ascii_whitespace().next()?.parse().ok());
+        let first: Option<u16> =
+            outgoing.and_then(|text| text.split_ascii_whitespace().next()?.parse().ok());
         let range = match first {
             Some(first) if first > LOWEST + 2_000 => (LOWEST, first),
             // Nearly everything is for outgoing connections: whatever can be had.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use deploykit_core::model::AppName;
 use deploykit_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,7 +19,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::{self, BACKEND};
 use crate::folder::Folder;
-use crate::protocol::{Answer, Call, Hello, PROTOCOL, Reader, Request, Welcome, Writer, broken, framed, program, receive, send};
+use crate::protocol::{
+    Answer, Call, Hello, PROTOCOL, Reader, Request, Welcome, Writer, broken, framed, program,
+    receive, send,
+};
 use crate::reexec;
 
 /// How long connecting may take, a supervisor's start included.
@@ -86,7 +90,8 @@ impl Client {
             match connection.call(&request).await {
                 Some(answer) => {
                     let value = answer?;
-                    return serde_json::from_value(value).map_err(|e| broken(format!("an answer cannot be read: {e}")));
+                    return serde_json::from_value(value)
+                        .map_err(|e| broken(format!("an answer cannot be read: {e}")));
                 }
                 None => self.forget(&connection).await,
             }
@@ -96,10 +101,10 @@ impl Client {
         }
     }
 
-    /// Changes of an app: an item at once, and one after each change. Ends when the connection does.
-    pub(crate) async fn watch(&self, request: Request) -> Result<WatchStream> {
+    /// Changes of an app from the moment on when this returns, until the connection ends.
+    pub(crate) async fn watch(&self, app: &AppName) -> Result<WatchStream> {
         let (mut reader, mut writer) = self.connect().await?;
-        send(&mut writer, &Call { id: 0, request }).await?;
+        send(&mut writer, &Call { id: 0, request: Request::Watch { app: app.clone() } }).await?;
         let _: Answer = receive(&mut reader).await?;
         Ok(WatchStream { reader, _writer: writer })
     }
@@ -153,16 +158,23 @@ impl Client {
         let failed = |e| error::io("reach the supervisor", &self.folder.socket(), e);
         let stream = match self.folder.with_socket(|path| StdStream::connect(path)) {
             Ok(stream) => stream,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
+                ) =>
+            {
                 return Ok(None);
             }
             Err(e) => return Err(failed(e)),
         };
         stream.set_nonblocking(true).map_err(failed)?;
         let stream = UnixStream::from_std(stream).map_err(failed)?;
-        let (peer, me) = (stream.peer_cred().map_err(failed)?.uid(), rustix::process::getuid().as_raw());
+        let (peer, me) =
+            (stream.peer_cred().map_err(failed)?.uid(), rustix::process::getuid().as_raw());
         if peer != me {
-            let message = format!("the folder's socket is served by user {peer}, and you are user {me}");
+            let message =
+                format!("the folder's socket is served by user {peer}, and you are user {me}");
             let error = Error::new(ErrorKind::Unauthorized, "reach the supervisor", message);
             return Err(error.on(BACKEND).with("path", self.folder.path().display()));
         }
@@ -256,8 +268,11 @@ impl Connection {
                 if let Some(waiting) = self.waiting.lock().as_mut() {
                     waiting.remove(&id);
                 }
-                let message = format!("no answer within {} s; it may still happen", deadline.as_secs());
-                Some(Err(Error::new(ErrorKind::Timeout, "call the supervisor", message).on(BACKEND)))
+                let message =
+                    format!("no answer within {} s; it may still happen", deadline.as_secs());
+                Some(
+                    Err(Error::new(ErrorKind::Timeout, "call the supervisor", message).on(BACKEND)),
+                )
             }
         }
     }
@@ -275,6 +290,9 @@ fn deadline(request: &Request) -> Duration {
 fn is_idempotent(request: &Request) -> bool {
     !matches!(
         request,
-        Request::Put { .. } | Request::Delete { .. } | Request::Acquire { .. } | Request::PutSecret { only_first: false, .. }
+        Request::Put { .. }
+            | Request::Delete { .. }
+            | Request::Acquire { .. }
+            | Request::PutSecret { only_first: false, .. }
     )
 }

@@ -82,9 +82,15 @@ impl LocalConfig {
         if !place(&self.keys).starts_with(place(&self.folder)) {
             return Ok(());
         }
-        let what = format!("{} lies within the state folder {}", self.keys.display(), self.folder.display());
+        let what = format!(
+            "{} lies within the state folder {}",
+            self.keys.display(),
+            self.folder.display()
+        );
         let problem = Problem::new("keys", what, "choose a folder outside of it");
-        Err(Error::new(ErrorKind::Invalid, "open the local backend", "1 problem").on(BACKEND).with_problems(vec![problem]))
+        Err(Error::new(ErrorKind::Invalid, "open the local backend", "1 problem")
+            .on(BACKEND)
+            .with_problems(vec![problem]))
     }
 }
 
@@ -116,7 +122,9 @@ mod tests {
             let error = LocalConfig::from_url(bad).unwrap_err();
             assert_eq!(
                 error.problems()[0].to_string(),
-                format!("url: `{bad}` names no state folder (write local:// for the default folder, or local:///an/absolute/path)")
+                format!(
+                    "url: `{bad}` names no state folder (write local:// for the default folder, or local:///an/absolute/path)"
+                )
             );
         }
     }

@@ -13,7 +13,10 @@ pub(crate) const BACKEND: &str = "local";
 /// An error of the file system: what was tried, on which path.
 pub(crate) fn io(operation: &str, path: &Path, error: io::Error) -> Error {
     let (kind, message) = describe(&error);
-    Error::new(kind, operation, message).on(BACKEND).with("path", path.display()).with("cause", error)
+    Error::new(kind, operation, message)
+        .on(BACKEND)
+        .with("path", path.display())
+        .with("cause", error)
 }
 
 fn describe(error: &io::Error) -> (ErrorKind, &'static str) {
@@ -37,12 +40,16 @@ fn describe(error: &io::Error) -> (ErrorKind, &'static str) {
 pub(crate) fn database(operation: &str, error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let (kind, message) = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => (ErrorKind::Unavailable, "no space is left; free some and run it again"),
+        Some(ErrorCode::DiskFull) => {
+            (ErrorKind::Unavailable, "no space is left; free some and run it again")
+        }
         Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => (
             ErrorKind::Unauthorized,
             "the state file cannot be written; the folder must belong to the user who runs this",
         ),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (ErrorKind::Corrupt, "the state file is damaged"),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            (ErrorKind::Corrupt, "the state file is damaged")
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             (ErrorKind::Conflict, "another program holds the state file")
         }

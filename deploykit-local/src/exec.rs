@@ -88,14 +88,19 @@ pub(crate) async fn run(
         let exit = running.child.wait().await;
         running.group = None;
         let exit = exit.map(exit_of).map(ExecOutput::Exit).map_err(|e| {
-            Error::new(ErrorKind::Failed, "run a command beside an instance", e.to_string()).on(BACKEND)
+            Error::new(ErrorKind::Failed, "run a command beside an instance", e.to_string())
+                .on(BACKEND)
         });
         Some((exit, None))
     };
     Ok(stream::unfold(Some(running), next).boxed())
 }
 
-async fn forward(mut from: impl AsyncRead + Unpin, stream: OutputStream, to: mpsc::Sender<ExecOutput>) {
+async fn forward(
+    mut from: impl AsyncRead + Unpin,
+    stream: OutputStream,
+    to: mpsc::Sender<ExecOutput>,
+) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if to.send(ExecOutput::Output(stream, buffer[..read].to_vec())).await.is_err() {

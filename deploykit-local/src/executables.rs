@@ -73,7 +73,10 @@ impl Executables {
             io::ErrorKind::NotFound => Error::new(
                 ErrorKind::NotFound,
                 "keep an executable",
-                format!("there is no file {}; build it first, or correct the path", source.display()),
+                format!(
+                    "there is no file {}; build it first, or correct the path",
+                    source.display()
+                ),
             ),
             _ => failed(e),
         })?;
@@ -84,7 +87,8 @@ impl Executables {
         if let Some(digest) = self.known(&entry, &path, &Fingerprint::of(&meta)) {
             return Ok(digest);
         }
-        fs::create_dir_all(self.folder.join("known")).map_err(|e| error::io("keep an executable", &self.folder, e))?;
+        fs::create_dir_all(self.folder.join("known"))
+            .map_err(|e| error::io("keep an executable", &self.folder, e))?;
         for _ in 0..TRIES {
             let read_at = SystemTime::now();
             let digest = self.copy(&mut file).map_err(failed)?;
@@ -111,7 +115,11 @@ impl Executables {
 
     /// Removes what is not in `keep` and was not put in within `grace`; returns the digests.
     /// The grace spares what somebody has prepared and not yet applied.
-    pub(crate) fn collect(&self, keep: &BTreeSet<String>, grace: Duration) -> io::Result<Vec<String>> {
+    pub(crate) fn collect(
+        &self,
+        keep: &BTreeSet<String>,
+        grace: Duration,
+    ) -> io::Result<Vec<String>> {
         let mut removed = Vec::new();
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
@@ -148,10 +156,19 @@ impl Executables {
     }
 
     /// A lost or damaged entry only means that the file is read again, so nothing here is an error.
-    fn remember(&self, entry: &Path, path: PathBuf, fingerprint: Fingerprint, digest: &str, read_at: SystemTime) {
+    fn remember(
+        &self,
+        entry: &Path,
+        path: PathBuf,
+        fingerprint: Fingerprint,
+        digest: &str,
+        read_at: SystemTime,
+    ) {
         let changed = fingerprint.modified.max(fingerprint.changed);
-        let nanos = |(seconds, nanos): (i64, i64)| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        let read_at = read_at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i128);
+        let nanos =
+            |(seconds, nanos): (i64, i64)| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let read_at =
+            read_at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i128);
         if read_at - nanos(changed) < CLOCK_STEP.as_nanos() as i128 {
             return;
         }
@@ -178,7 +195,8 @@ impl Executables {
     }
 
     fn copy_to(&self, source: &mut File, temporary: &Path) -> io::Result<String> {
-        let mut target = OpenOptions::new().write(true).create_new(true).mode(0o500).open(temporary)?;
+        let mut target =
+            OpenOptions::new().write(true).create_new(true).mode(0o500).open(temporary)?;
         let mut context = Context::new(&SHA256);
         let mut buffer = vec![0; 256 << 10];
         loop {
@@ -284,7 +302,10 @@ mod tests {
         assert_eq!(missing.kind(), ErrorKind::NotFound);
         assert_eq!(
             missing.message(),
-            format!("there is no file {}/missing; build it first, or correct the path", folder.path().display())
+            format!(
+                "there is no file {}/missing; build it first, or correct the path",
+                folder.path().display()
+            )
         );
         let path = program(folder.path(), "one");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -293,7 +314,10 @@ mod tests {
             plain.message(),
             format!("{} is not executable; `chmod +x` it, or correct the path", path.display())
         );
-        assert_eq!(store.put(folder.path()).unwrap_err().message(), format!("{} is no file", folder.path().display()));
+        assert_eq!(
+            store.put(folder.path()).unwrap_err().message(),
+            format!("{} is no file", folder.path().display())
+        );
     }
 
     #[test]

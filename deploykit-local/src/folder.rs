@@ -3,7 +3,9 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use deploykit_core::model::{AppName, VolumeName};
@@ -109,7 +111,10 @@ impl Folder {
 
     /// Calls `with` with a path to the socket that is short enough for a socket's address, however
     /// deep the folder lies.
-    pub(crate) fn with_socket<T>(&self, with: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn with_socket<T>(
+        &self,
+        with: impl FnOnce(&Path) -> io::Result<T>,
+    ) -> io::Result<T> {
         let folder = File::open(&self.path)?;
         with(&PathBuf::from(format!("/proc/self/fd/{}/supervisor.sock", folder.as_raw_fd())))
     }
@@ -120,8 +125,13 @@ impl Folder {
         let path = self.path.join("supervisor.lock");
         let failed = |e| error::io("lock the state folder", &path, e);
         loop {
-            let file =
-                File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+            let file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(failed)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
@@ -160,7 +170,8 @@ impl Folder {
     }
 
     fn check_owner(&self) -> Result<()> {
-        let meta = fs::metadata(&self.path).map_err(|e| error::io("open the state folder", &self.path, e))?;
+        let meta = fs::metadata(&self.path)
+            .map_err(|e| error::io("open the state folder", &self.path, e))?;
         let me = rustix::process::getuid().as_raw();
         let refuse = |message: String| {
             let error = Error::new(ErrorKind::Unauthorized, "open the state folder", message);
@@ -192,7 +203,8 @@ impl Folder {
 
     /// A folder that never was one of ours is not taken over.
     fn check_content(&self) -> Result<()> {
-        let entries = fs::read_dir(&self.path).map_err(|e| error::io("open the state folder", &self.path, e))?;
+        let entries = fs::read_dir(&self.path)
+            .map_err(|e| error::io("open the state folder", &self.path, e))?;
         for entry in entries.flatten() {
             let name = entry.file_name();
             if !KNOWN.iter().any(|known| name == *known) {

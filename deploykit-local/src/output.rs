@@ -39,7 +39,11 @@ struct Follower {
 }
 
 /// The lines that `query` asks for.
-pub(crate) async fn read(client: Arc<Client>, app: AppName, query: LogQuery) -> Result<BoxStream<'static, Result<LogLine>>> {
+pub(crate) async fn read(
+    client: Arc<Client>,
+    app: AppName,
+    query: LogQuery,
+) -> Result<BoxStream<'static, Result<LogLine>>> {
     let mut follower = Follower {
         client,
         app,
@@ -65,7 +69,8 @@ impl Follower {
     /// Opens the files of instances that are new. Those that came while we follow are read from
     /// their first line on.
     async fn find(&mut self, first: bool) -> Result<()> {
-        let seen: Observation = self.client.call(Request::Inspect { app: self.app.clone() }).await?;
+        let seen: Observation =
+            self.client.call(Request::Inspect { app: self.app.clone() }).await?;
         let present: BTreeSet<&str> = seen.instances.iter().map(|i| i.id.as_str()).collect();
         self.known.retain(|id| present.contains(id.as_str()));
         for instance in seen.instances.iter().filter(|i| wanted(&self.query, i)) {

@@ -23,7 +23,9 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it, and returns when it serves.
     pub(crate) async fn start(folder: Folder, keys: PathBuf) -> Result<Self> {
-        let failed = |message: String| Error::new(ErrorKind::Failed, "start the supervisor", message).on(BACKEND);
+        let failed = |message: String| {
+            Error::new(ErrorKind::Failed, "start the supervisor", message).on(BACKEND)
+        };
         let end = CancellationToken::new();
         let (sender, up) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -58,7 +60,12 @@ impl Drop for Program {
     }
 }
 
-async fn serve(folder: Folder, keys: PathBuf, end: CancellationToken, up: oneshot::Sender<Result<()>>) {
+async fn serve(
+    folder: Folder,
+    keys: PathBuf,
+    end: CancellationToken,
+    up: oneshot::Sender<Result<()>>,
+) {
     let begin = async {
         let Some(lock) = folder.lock()? else {
             let message = "another supervisor serves the folder; end it, or choose another folder";

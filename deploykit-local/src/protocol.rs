@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use deploykit_core::model::{AppName, SecretName, ServiceName, VolumeName};
-use deploykit_core::{EndpointSpec, Error, ErrorKind, Expected, Fence, InstanceSpec, Lease, Result};
+use deploykit_core::{
+    EndpointSpec, Error, ErrorKind, Expected, Fence, InstanceSpec, Lease, Result,
+};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -111,7 +113,9 @@ pub(crate) fn framed(stream: UnixStream) -> (Reader, Writer) {
 
 /// A message as a frame.
 pub(crate) fn encode(message: &impl Serialize) -> Result<Bytes> {
-    serde_json::to_vec(message).map(Bytes::from).map_err(|e| broken(format!("a message cannot be written: {e}")))
+    serde_json::to_vec(message)
+        .map(Bytes::from)
+        .map_err(|e| broken(format!("a message cannot be written: {e}")))
 }
 
 /// The message of a frame.

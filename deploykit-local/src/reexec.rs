@@ -18,6 +18,7 @@ use crate::error::{self, BACKEND};
 use crate::executables::Executables;
 use crate::folder::Folder;
 use crate::logs;
+use crate::process::{BUSY, is_busy};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
 
@@ -67,7 +68,11 @@ pub fn init() {
         let code = match serde_json::from_slice(orders.as_encoded_bytes()) {
             Ok(orders) => run(&orders),
             Err(e) => {
-                report(&Report::Failed(Error::new(ErrorKind::Invalid, "start the supervisor", e.to_string())));
+                report(&Report::Failed(Error::new(
+                    ErrorKind::Invalid,
+                    "start the supervisor",
+                    e.to_string(),
+                )));
                 2
             }
         };
@@ -103,8 +108,10 @@ pub(crate) async fn start(folder: &Folder, keys: &Path) -> Result<bool> {
         detached: true,
     };
     let orders = serde_json::to_string(&orders).map_err(|e| failed(e.to_string()))?;
-    let log = open_log(&folder.supervisor_log()).map_err(|e| error::io("open the supervisor's log", folder.path(), e))?;
-    let mut child = Command::new(executable)
+    let log = open_log(&folder.supervisor_log())
+        .map_err(|e| error::io("open the supervisor's log", folder.path(), e))?;
+    let mut command = Command::new(executable);
+    command
         .arg0("deploykit-supervisor")
         .arg(folder.path())
         // What the deployer has in its environment, secrets perhaps, is no business of a process
@@ -114,21 +121,30 @@ pub(crate) async fn start(folder: &Folder, keys: &Path) -> Result<bool> {
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .map_err(|e| error::io("start the supervisor", folder.path(), e))?;
+        .stderr(log);
+    let mut tries = 0;
+    let mut child = loop {
+        match command.spawn() {
+            Ok(child) => break child,
+            Err(e) if is_busy(&e, &mut tries) => tokio::time::sleep(BUSY).await,
+            Err(e) => return Err(error::io("start the supervisor", folder.path(), e)),
+        }
+    };
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
         let mut stdout = BufReader::new(stdout);
         let read = tokio::time::timeout(START, stdout.read_line(&mut line));
-        let read = read.await.map_err(|_| failed(format!("it was not up after {} s", START.as_secs())))?;
+        let read =
+            read.await.map_err(|_| failed(format!("it was not up after {} s", START.as_secs())))?;
         read.map_err(|e| failed(e.to_string()))?;
     }
     match serde_json::from_str(&line) {
         Ok(Report::Ready) => Ok(true),
         Ok(Report::Busy) => Ok(false),
         Ok(Report::Failed(e)) => Err(e),
-        Err(_) => Err(failed(format!("it ended at once; see {}", folder.supervisor_log().display()))),
+        Err(_) => {
+            Err(failed(format!("it ended at once; see {}", folder.supervisor_log().display())))
+        }
     }
 }
 
@@ -187,7 +203,9 @@ async fn supervise(orders: &Orders) -> Result<()> {
         return Ok(());
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| failed(e.to_string()))?;
-    let supervisor = Supervisor::open(folder.clone(), lock, orders.keys.clone(), orders.own.clone(), true).await?;
+    let supervisor =
+        Supervisor::open(folder.clone(), lock, orders.keys.clone(), orders.own.clone(), true)
+            .await?;
     let server = Server::bind(&folder)?;
     report(&Report::Ready);
     let end = CancellationToken::new();

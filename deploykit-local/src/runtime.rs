@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deploykit_core::model::{AppName, ImageSpec, Network, NetworkName, ResolvedImage, ServiceName, Volume, VolumeName};
+use deploykit_core::model::{
+    AppName, ImageSpec, Network, NetworkName, ResolvedImage, ServiceName, Volume, VolumeName,
+};
 use deploykit_core::{
-    Capabilities, EndpointSpec, Error, ErrorKind, ExecOutput, ExecRequest, Feature, Fence, Fencing, ImageBuilder,
-    InstanceSpec, LogLine, LogQuery, Observation, Reconciler, ResolvedApp, Result, Runtime, SecretStore, SelfHeal, StateStore,
+    Capabilities, EndpointSpec, Error, ErrorKind, ExecOutput, ExecRequest, Feature, Fence, Fencing,
+    ImageBuilder, InstanceSpec, LogLine, LogQuery, Observation, Reconciler, ResolvedApp, Result,
+    Runtime, SecretStore, SelfHeal, StateStore,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
-use crate::client::{Client, Starter};
+use crate::client::{Client, Starter, WatchStream};
 use crate::config::{Lifetime, LocalConfig};
 use crate::error::BACKEND;
 use crate::executables::Executables;
@@ -59,14 +62,22 @@ impl Local {
             reexec::check_init()?;
         }
         let folder = Folder::open(&config.folder)?;
-        let mut capabilities = Capabilities::new(SelfHeal::WhileHosted, Fencing::Enforced, FEATURES);
+        let mut capabilities =
+            Capabilities::new(SelfHeal::WhileHosted, Fencing::Enforced, FEATURES);
         capabilities.survives_deployer = config.lifetime == Lifetime::Detached;
         let (starter, program) = match config.lifetime {
             Lifetime::Detached => (Starter::Client { keys: config.keys }, None),
-            Lifetime::Program => (Starter::Program, Some(Program::start(folder.clone(), config.keys).await?)),
+            Lifetime::Program => {
+                (Starter::Program, Some(Program::start(folder.clone(), config.keys).await?))
+            }
         };
         let executables = Executables::new(folder.executables());
-        Ok(Self { client: Arc::new(Client::new(folder, starter)), executables, capabilities, program })
+        Ok(Self {
+            client: Arc::new(Client::new(folder, starter)),
+            executables,
+            capabilities,
+            program,
+        })
     }
 
     /// Ends what [`Lifetime::Program`] hosts: each instance by its signal and grace period. With
@@ -92,8 +103,12 @@ pub async fn open(config: LocalConfig) -> Result<Reconciler<Local>> {
 impl ImageBuilder for Local {
     async fn build(&self, _app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
         let ImageSpec::Binary(path) = image else {
-            let message = format!("`{image}` is no executable of this machine; images of registries need another backend");
-            return Err(Error::new(ErrorKind::Unsupported, "prepare an executable", message).on(BACKEND));
+            let message = format!(
+                "`{image}` is no executable of this machine; images of registries need another backend"
+            );
+            return Err(
+                Error::new(ErrorKind::Unsupported, "prepare an executable", message).on(BACKEND)
+            );
         };
         let (store, source) = (self.executables.clone(), path.clone());
         let digest = tokio::task::spawn_blocking(move || store.put(&source));
@@ -135,23 +150,29 @@ impl Runtime for Local {
     }
 
     async fn watch(&self, app: &AppName) -> Result<BoxStream<'static, Result<()>>> {
-        let changes = self.client.watch(Request::Watch { app: app.clone() }).await?;
-        let next = |mut changes: crate::client::WatchStream| async move {
-            let changed = changes.changed().await;
-            Some((changed, changes))
+        let (client, app) = (Arc::clone(&self.client), app.clone());
+        let changes = client.watch(&app).await?;
+        let next = move |changes: Option<WatchStream>| {
+            let (client, app) = (Arc::clone(&client), app.clone());
+            async move {
+                let mut changes = changes?;
+                if changes.changed().await.is_ok() {
+                    return Some((Ok(()), Some(changes)));
+                }
+                // The supervisor ended. Whatever changed meanwhile is one change.
+                match client.watch(&app).await {
+                    Ok(changes) => Some((Ok(()), Some(changes))),
+                    Err(e) => Some((Err(e), None)),
+                }
+            }
         };
-        // An error is the last item.
-        let mut failed = false;
-        let stream = stream::unfold(changes, next).take_while(move |changed| {
-            let go_on = !failed;
-            failed = changed.is_err();
-            std::future::ready(go_on)
-        });
-        Ok(stream.boxed())
+        Ok(stream::unfold(Some(changes), next).boxed())
     }
 
     async fn ensure_network(&self, _: &Fence, name: &NetworkName, _: &Network) -> Result<()> {
-        let message = format!("the network {name} cannot be made: processes of one machine share its network");
+        let message = format!(
+            "the network {name} cannot be made: processes of one machine share its network"
+        );
         Err(Error::new(ErrorKind::Unsupported, "make a network", message).on(BACKEND))
     }
 
@@ -168,41 +189,72 @@ impl Runtime for Local {
     }
 
     async fn ensure_endpoint(&self, fence: &Fence, endpoint: &EndpointSpec) -> Result<()> {
-        self.client.call(Request::EnsureEndpoint { fence: fence.clone(), endpoint: endpoint.clone() }).await
+        self.client
+            .call(Request::EnsureEndpoint { fence: fence.clone(), endpoint: endpoint.clone() })
+            .await
     }
 
     async fn remove_endpoint(&self, fence: &Fence, service: &ServiceName) -> Result<()> {
-        self.client.call(Request::RemoveEndpoint { fence: fence.clone(), service: service.clone() }).await
+        self.client
+            .call(Request::RemoveEndpoint { fence: fence.clone(), service: service.clone() })
+            .await
     }
 
-    async fn route(&self, fence: &Fence, service: &ServiceName, instances: &[String]) -> Result<()> {
+    async fn route(
+        &self,
+        fence: &Fence,
+        service: &ServiceName,
+        instances: &[String],
+    ) -> Result<()> {
         let instances = instances.iter().cloned().collect();
-        self.client.call(Request::Route { fence: fence.clone(), service: service.clone(), instances }).await
+        self.client
+            .call(Request::Route { fence: fence.clone(), service: service.clone(), instances })
+            .await
     }
 
-    async fn drain(&self, fence: &Fence, service: &ServiceName, instance: &str, deadline: Duration) -> Result<bool> {
+    async fn drain(
+        &self,
+        fence: &Fence,
+        service: &ServiceName,
+        instance: &str,
+        deadline: Duration,
+    ) -> Result<bool> {
         let (fence, service, instance) = (fence.clone(), service.clone(), instance.to_owned());
         self.client.call(Request::Drain { fence, service, instance, deadline }).await
     }
 
     async fn start(&self, fence: &Fence, spec: &InstanceSpec) -> Result<()> {
-        self.client.call(Request::Start { fence: fence.clone(), spec: Box::new(spec.clone()) }).await
+        self.client
+            .call(Request::Start { fence: fence.clone(), spec: Box::new(spec.clone()) })
+            .await
     }
 
     async fn stop(&self, fence: &Fence, instance: &str) -> Result<()> {
-        self.client.call(Request::Stop { fence: fence.clone(), instance: instance.to_owned() }).await
+        self.client
+            .call(Request::Stop { fence: fence.clone(), instance: instance.to_owned() })
+            .await
     }
 
     async fn remove(&self, fence: &Fence, instance: &str) -> Result<()> {
-        self.client.call(Request::Remove { fence: fence.clone(), instance: instance.to_owned() }).await
+        self.client
+            .call(Request::Remove { fence: fence.clone(), instance: instance.to_owned() })
+            .await
     }
 
     async fn collect(&self, fence: &Fence, kept: &[ResolvedApp]) -> Result<()> {
-        let digests = kept.iter().flat_map(|app| app.images.values()).map(|image| image.digest.clone()).collect();
+        let digests = kept
+            .iter()
+            .flat_map(|app| app.images.values())
+            .map(|image| image.digest.clone())
+            .collect();
         self.client.call(Request::Collect { fence: fence.clone(), digests }).await
     }
 
-    async fn logs(&self, app: &AppName, query: &LogQuery) -> Result<BoxStream<'static, Result<LogLine>>> {
+    async fn logs(
+        &self,
+        app: &AppName,
+        query: &LogQuery,
+    ) -> Result<BoxStream<'static, Result<LogLine>>> {
         output::read(Arc::clone(&self.client), app.clone(), query.clone()).await
     }
 

@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error;
 use crate::folder::Folder;
-use crate::protocol::{Answer, Call, Hello, PROTOCOL, Request, Welcome, Writer, framed, program, receive, send};
+use crate::protocol::{
+    Answer, Call, Hello, PROTOCOL, Request, Welcome, Writer, framed, program, receive, send,
+};
 use crate::supervisor::Supervisor;
 
 /// How long a client may take to say its first word.
@@ -56,7 +58,8 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (supervisor, clients, end) = (Arc::clone(supervisor), Arc::clone(&self.clients), end.clone());
+                    let (supervisor, clients, end) =
+                        (Arc::clone(supervisor), Arc::clone(&self.clients), end.clone());
                     clients.fetch_add(1, Ordering::Relaxed);
                     tokio::spawn(async move {
                         // The connection ends with the client; there is nobody to tell.

@@ -30,11 +30,15 @@ impl StateStore for Local {
     }
 
     async fn delete(&self, fence: &Fence, key: &str, version: u64) -> Result<()> {
-        self.client.call(Request::Delete { fence: fence.clone(), key: key.to_owned(), version }).await
+        self.client
+            .call(Request::Delete { fence: fence.clone(), key: key.to_owned(), version })
+            .await
     }
 
     async fn acquire(&self, app: &AppName, holder: &str, ttl: Duration) -> Result<Lease> {
-        self.client.call(Request::Acquire { app: app.clone(), holder: holder.to_owned(), ttl }).await
+        self.client
+            .call(Request::Acquire { app: app.clone(), holder: holder.to_owned(), ttl })
+            .await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<()> {
@@ -47,7 +51,13 @@ impl StateStore for Local {
 }
 
 impl Local {
-    async fn put_secret(&self, app: &AppName, name: &SecretName, value: &SecretValue, only_first: bool) -> Result<u64> {
+    async fn put_secret(
+        &self,
+        app: &AppName,
+        name: &SecretName,
+        value: &SecretValue,
+        only_first: bool,
+    ) -> Result<u64> {
         let (app, name, value) = (app.clone(), name.clone(), Wire::from(value));
         self.client.call(Request::PutSecret { app, name, value, only_first }).await
     }
@@ -64,7 +74,10 @@ impl SecretStore for Local {
     }
 
     async fn get(&self, app: &AppName, name: &SecretName, version: u64) -> Result<SecretValue> {
-        let value: Wire = self.client.call(Request::GetSecret { app: app.clone(), name: name.clone(), version }).await?;
+        let value: Wire = self
+            .client
+            .call(Request::GetSecret { app: app.clone(), name: name.clone(), version })
+            .await?;
         value.value().ok_or_else(|| broken("a secret's value was cut".into()))
     }
 

@@ -24,7 +24,11 @@ async fn an_instance_runs_is_left_alone_and_ends_with_all_that_it_started() {
     let again = local.inspect(&app()).await.unwrap();
     assert_eq!((again.instances.len(), pid(&again, "web-1")), (1, first));
     assert_eq!(again.instances[0].state, InstanceState::Running);
-    assert_eq!(local.remove(&fence, "web-1").await.unwrap_err().kind(), ErrorKind::Conflict, "it runs");
+    assert_eq!(
+        local.remove(&fence, "web-1").await.unwrap_err().kind(),
+        ErrorKind::Conflict,
+        "it runs"
+    );
 
     local.stop(&fence, "web-1").await.unwrap();
     local.stop(&fence, "web-1").await.unwrap();
@@ -65,7 +69,10 @@ async fn a_crash_is_started_again_as_the_policy_says_with_its_evidence() {
     match &seen.instance("crash-1").unwrap().trouble {
         Some(Reason::CrashLoop { exit, log, .. }) => {
             assert_eq!(exit, "exit code 3");
-            assert!(log.contains(&"started".into()) && log.last() == Some(&"why".into()), "{log:?}");
+            assert!(
+                log.contains(&"started".into()) && log.last() == Some(&"why".into()),
+                "{log:?}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -85,10 +92,14 @@ async fn a_job_runs_once_and_its_end_is_kept() {
     let mut spec = instance("migrate-1", "migrate", shell(&local, &script).await);
     spec.job = true;
     local.start(&fence, &spec).await.unwrap();
-    let ended = |s: &deploykit_core::Observation| s.instance("migrate-1").is_some_and(|i| i.exit().is_some());
+    let ended = |s: &deploykit_core::Observation| {
+        s.instance("migrate-1").is_some_and(|i| i.exit().is_some())
+    };
     let seen = until(&local, "it has ended", ended).await;
     assert_eq!(seen.instances[0].exit(), Some(Exit::Code(4)));
-    assert!(matches!(&seen.instances[0].trouble, Some(Reason::JobFailed { exit, .. }) if exit == "exit code 4"));
+    assert!(
+        matches!(&seen.instances[0].trouble, Some(Reason::JobFailed { exit, .. }) if exit == "exit code 4")
+    );
     local.start(&fence, &spec).await.unwrap();
     local.close().await;
     let local = bed.open().await;
@@ -112,10 +123,18 @@ async fn what_cannot_run_says_why_and_leaves_nothing() {
     let mut peer = shell(&local, "true").await;
     peer.peers.insert(service("users"), 8080);
     let cases = [
-        (workdir, ErrorKind::Failed, "could not be started: its working folder /nowhere/at/all does not exist"),
+        (
+            workdir,
+            ErrorKind::Failed,
+            "could not be started: its working folder /nowhere/at/all does not exist",
+        ),
         (image, ErrorKind::NotFound, "image not found: /bin/sh@0000"),
         (secret, ErrorKind::NotFound, "secret db@3 does not exist"),
-        (peer, ErrorKind::Failed, "could not be started: start an instance: the service users has no address for its port 8080 yet (backend local)"),
+        (
+            peer,
+            ErrorKind::Failed,
+            "could not be started: start an instance: the service users has no address for its port 8080 yet (backend local)",
+        ),
     ];
     for (template, kind, reason) in cases {
         let error = local.start(&fence, &instance("web-1", "web", template)).await.unwrap_err();
@@ -134,14 +153,18 @@ async fn a_late_deployer_changes_nothing() {
     let bed = Bed::new(Lifetime::Program);
     let local = bed.open().await;
     let old = local.acquire(&app(), "first", Duration::from_millis(1)).await.unwrap();
-    local.start(&old.fence, &instance("web-1", "web", shell(&local, "sleep 1000").await)).await.unwrap();
+    local
+        .start(&old.fence, &instance("web-1", "web", shell(&local, "sleep 1000").await))
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     let new = local.acquire(&app(), "second", Duration::from_secs(30)).await.unwrap();
     let held = local.acquire(&app(), "third", Duration::from_secs(30)).await.unwrap_err();
     assert!(held.context().contains(&("holder".to_owned(), "second".to_owned())), "{held}");
     let before = local.inspect(&app()).await.unwrap();
     let (fence, name) = (&old.fence, VolumeName::new("data").unwrap());
-    let endpoint = deploykit_core::EndpointSpec { service: service("web"), ports: vec![Port::tcp(80)] };
+    let endpoint =
+        deploykit_core::EndpointSpec { service: service("web"), ports: vec![Port::tcp(80)] };
     let late = [
         local.start(fence, &instance("web-2", "web", shell(&local, "sleep 1000").await)).await,
         local.stop(fence, "web-1").await,
@@ -171,16 +194,23 @@ async fn closing_ends_what_runs_and_opening_starts_it_again() {
     let bed = Bed::new(Lifetime::Program);
     let local = bed.open().await;
     let fence = lease(&local).await.fence;
-    local.start(&fence, &instance("web-1", "web", shell(&local, "sleep 1000").await)).await.unwrap();
+    local
+        .start(&fence, &instance("web-1", "web", shell(&local, "sleep 1000").await))
+        .await
+        .unwrap();
     let first = pid(&local.inspect(&app()).await.unwrap(), "web-1");
     local.close().await;
     assert!(!alive(first));
     let local = bed.open().await;
-    let seen = until(&local, "it runs again", |s| s.instance("web-1").is_some_and(|i| i.ready)).await;
+    let seen =
+        until(&local, "it runs again", |s| s.instance("web-1").is_some_and(|i| i.ready)).await;
     assert_ne!(pid(&seen, "web-1"), first);
     assert_eq!(seen.instances[0].restarts, 0);
     let other = deploykit_local::Local::open(bed.config()).await.unwrap_err();
-    assert_eq!(other.message(), "another supervisor serves the folder; end it, or choose another folder");
+    assert_eq!(
+        other.message(),
+        "another supervisor serves the folder; end it, or choose another folder"
+    );
     drop(local);
     assert!(!alive(pid(&seen, "web-1")), "dropping ends it too");
 }

@@ -20,9 +20,15 @@ impl Database {
     /// Every endpoint.
     pub(crate) fn endpoints(&mut self) -> Result<Vec<EndpointRow>> {
         self.change("read the endpoints", |tx| {
-            let mut statement = tx.prepare_cached("SELECT app, spec, ports, routed FROM endpoints")?;
+            let mut statement =
+                tx.prepare_cached("SELECT app, spec, ports, routed FROM endpoints")?;
             let rows = statement.query_map([], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, String>(2)?,
+                    row.get::<_, String>(3)?,
+                ))
             })?;
             rows.map(|row| {
                 let (app, spec, ports, routed) = row?;
@@ -41,26 +47,29 @@ impl Database {
     pub(crate) fn put_endpoint(&mut self, fence: &Fence, row: &EndpointRow) -> Result<()> {
         self.change("make an endpoint", |tx| {
             fenced(tx, fence)?;
-            tx.prepare_cached("INSERT OR REPLACE INTO endpoints VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
-                row.app.as_str(),
-                row.spec.service.as_str(),
-                serde_json::to_string(&row.spec)?,
-                serde_json::to_string(&row.ports)?,
-                serde_json::to_string(&row.routed)?,
-            ))?;
+            tx.prepare_cached("INSERT OR REPLACE INTO endpoints VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute((
+                    row.app.as_str(),
+                    row.spec.service.as_str(),
+                    serde_json::to_string(&row.spec)?,
+                    serde_json::to_string(&row.ports)?,
+                    serde_json::to_string(&row.routed)?,
+                ))?;
             Ok(())
         })
     }
 
     /// Notes where new requests go.
-    pub(crate) fn route(&mut self, fence: &Fence, service: &ServiceName, routed: &BTreeSet<String>) -> Result<()> {
+    pub(crate) fn route(
+        &mut self,
+        fence: &Fence,
+        service: &ServiceName,
+        routed: &BTreeSet<String>,
+    ) -> Result<()> {
         self.change("route requests", |tx| {
             fenced(tx, fence)?;
-            tx.prepare_cached("UPDATE endpoints SET routed = ?3 WHERE app = ?1 AND service = ?2")?.execute((
-                fence.app.as_str(),
-                service.as_str(),
-                serde_json::to_string(routed)?,
-            ))?;
+            tx.prepare_cached("UPDATE endpoints SET routed = ?3 WHERE app = ?1 AND service = ?2")?
+                .execute((fence.app.as_str(), service.as_str(), serde_json::to_string(routed)?))?;
             Ok(())
         })
     }

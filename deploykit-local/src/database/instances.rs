@@ -48,7 +48,9 @@ impl InstanceRow {
 }
 
 fn app_of(tx: &Transaction<'_>, id: &str) -> rusqlite::Result<Option<String>> {
-    tx.prepare_cached("SELECT app FROM instances WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()
+    tx.prepare_cached("SELECT app FROM instances WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()
 }
 
 /// Refuses an instance of another app.
@@ -57,15 +59,20 @@ fn check_app(fence: &Fence, id: &str, app: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!("the instance {id} belongs to the app {app}");
-    Err(Error::new(ErrorKind::AlreadyExists, "change an instance", message).on(BACKEND).with("app", &fence.app).into())
+    Err(Error::new(ErrorKind::AlreadyExists, "change an instance", message)
+        .on(BACKEND)
+        .with("app", &fence.app)
+        .into())
 }
 
 impl Database {
     /// Every instance, in the order of their ids.
     pub(crate) fn instances(&mut self) -> Result<Vec<InstanceRow>> {
         self.change("read the instances", |tx| {
-            let mut statement = tx.prepare_cached("SELECT app, spec, phase FROM instances ORDER BY id")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let mut statement =
+                tx.prepare_cached("SELECT app, spec, phase FROM instances ORDER BY id")?;
+            let rows =
+                statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             rows.map(|row| InstanceRow::parse(row?)).collect()
         })
     }

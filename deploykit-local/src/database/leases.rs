@@ -14,15 +14,24 @@ impl Database {
         let rows: rusqlite::Result<Vec<(String, u64)>> = self
             .connection
             .prepare_cached("SELECT app, ttl_ms FROM leases WHERE holder IS NOT NULL")
-            .and_then(|mut statement| statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect());
+            .and_then(|mut statement| {
+                statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            });
         let rows = rows.map_err(|e| error::database("read the deploy locks", e))?;
-        let lease = |(app, ttl): (String, u64)| Some((AppName::new(app).ok()?, Duration::from_millis(ttl)));
+        let lease =
+            |(app, ttl): (String, u64)| Some((AppName::new(app).ok()?, Duration::from_millis(ttl)));
         Ok(rows.into_iter().filter_map(lease).collect())
     }
 
     /// Gives the lock of `app` to `holder`, with an epoch greater than any before. `expired` says
     /// whether a lease that is there has run out.
-    pub(crate) fn acquire(&mut self, app: &AppName, holder: &str, ttl: Duration, expired: bool) -> Result<Lease> {
+    pub(crate) fn acquire(
+        &mut self,
+        app: &AppName,
+        holder: &str,
+        ttl: Duration,
+        expired: bool,
+    ) -> Result<Lease> {
         self.change("take the deploy lock", |tx| {
             let found: Option<(u64, Option<String>)> = tx
                 .prepare_cached("SELECT epoch, holder FROM leases WHERE app = ?1")?

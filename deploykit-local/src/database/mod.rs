@@ -68,7 +68,11 @@ impl Database {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let refused = |e: rusqlite::Error| {
             let error = error::database("open the state file", e);
-            if error.kind() == ErrorKind::Corrupt { damaged(path, "it is no database") } else { error }
+            if error.kind() == ErrorKind::Corrupt {
+                damaged(path, "it is no database")
+            } else {
+                error
+            }
         };
         let connection = Connection::open(path).map_err(refused)?;
         connection
@@ -77,11 +81,13 @@ impl Database {
                  PRAGMA temp_store = MEMORY;",
             )
             .map_err(refused)?;
-        let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let pragma =
+            |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let version = pragma("user_version").map_err(refused)?;
         let application = pragma("application_id").map_err(refused)?;
-        let tables: i64 =
-            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(refused)?;
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .map_err(refused)?;
         if version > VERSION {
             let message = format!(
                 "it was written by a newer version of DeployKit (layout {version}; this program knows {VERSION}): \
@@ -97,13 +103,17 @@ impl Database {
         if check != "ok" {
             return Err(damaged(path, &check));
         }
-        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;").map_err(refused)?;
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
+            .map_err(refused)?;
         let mut database = Self { connection, folder_id: String::new() };
         if tables == 0 {
             database.create()?;
         }
-        let id = database.connection.query_row("SELECT id FROM folder", [], |row| row.get(0)).optional();
-        database.folder_id = id.map_err(refused)?.ok_or_else(|| damaged(path, "it has lost its id"))?;
+        let id =
+            database.connection.query_row("SELECT id FROM folder", [], |row| row.get(0)).optional();
+        database.folder_id =
+            id.map_err(refused)?.ok_or_else(|| damaged(path, "it has lost its id"))?;
         Ok(database)
     }
 
@@ -183,7 +193,9 @@ impl Failure {
             Self::Unreadable(what) => Error::new(
                 ErrorKind::Corrupt,
                 operation,
-                format!("a stored value cannot be read: {what}; the state file was damaged or edited"),
+                format!(
+                    "a stored value cannot be read: {what}; the state file was damaged or edited"
+                ),
             )
             .on(BACKEND),
         }
@@ -216,7 +228,9 @@ fn fenced(tx: &Transaction<'_>, fence: &Fence) -> Result<(), Failure> {
         .optional()?;
     let message = match newest {
         Some((epoch, _)) if epoch == fence.epoch => return Ok(()),
-        Some((_, Some(holder))) => format!("the deploy lock was taken over by {holder}; run it again"),
+        Some((_, Some(holder))) => {
+            format!("the deploy lock was taken over by {holder}; run it again")
+        }
         Some((_, None)) => "the deploy lock was taken over; run it again".to_owned(),
         None => "the deploy lock is not held; run it again".to_owned(),
     };

@@ -18,10 +18,15 @@ fn version_of(tx: &Transaction<'_>, app: &AppName, key: &str) -> rusqlite::Resul
 
 fn conflict(fence: &Fence, key: &str, found: Option<u64>) -> Failure {
     let message = match found {
-        Some(version) => format!("`{key}` was changed meanwhile (it is at version {version}); read it again"),
+        Some(version) => {
+            format!("`{key}` was changed meanwhile (it is at version {version}); read it again")
+        }
         None => format!("`{key}` is gone; read it again"),
     };
-    Error::new(ErrorKind::Conflict, "write the state", message).on(BACKEND).with("app", &fence.app).into()
+    Error::new(ErrorKind::Conflict, "write the state", message)
+        .on(BACKEND)
+        .with("app", &fence.app)
+        .into()
 }
 
 impl Database {
@@ -47,27 +52,40 @@ impl Database {
 
     /// The keys that begin with `prefix`.
     pub(crate) fn keys(&self, app: &AppName, prefix: &str) -> Result<Vec<String>> {
-        let sql = "SELECT key FROM state WHERE app = ?1 AND substr(key, 1, length(?2)) = ?2 ORDER BY key";
+        let sql =
+            "SELECT key FROM state WHERE app = ?1 AND substr(key, 1, length(?2)) = ?2 ORDER BY key";
         self.connection
             .prepare_cached(sql)
-            .and_then(|mut statement| statement.query_map((app.as_str(), prefix), |row| row.get(0))?.collect())
+            .and_then(|mut statement| {
+                statement.query_map((app.as_str(), prefix), |row| row.get(0))?.collect()
+            })
             .map_err(|e| error::database("list the state", e))
     }
 
     /// Writes a value, and returns its new version.
-    pub(crate) fn put(&mut self, fence: &Fence, key: &str, value: &str, expected: Expected) -> Result<u64> {
+    pub(crate) fn put(
+        &mut self,
+        fence: &Fence,
+        key: &str,
+        value: &str,
+        expected: Expected,
+    ) -> Result<u64> {
         self.durable("write the state", |tx| {
             fenced(tx, fence)?;
             let found = version_of(tx, &fence.app, key)?;
-            if found != match expected {
-                Expected::Absent => None,
-                Expected::Version(version) => Some(version),
-            } {
+            if found
+                != match expected {
+                    Expected::Absent => None,
+                    Expected::Version(version) => Some(version),
+                }
+            {
                 return Err(conflict(fence, key, found));
             }
             // Versions are never used twice, not even by a value that was deleted in between.
             let version: u64 =
-                tx.query_row("UPDATE versions SET last = last + 1 RETURNING last", [], |row| row.get(0))?;
+                tx.query_row("UPDATE versions SET last = last + 1 RETURNING last", [], |row| {
+                    row.get(0)
+                })?;
             tx.prepare_cached("INSERT OR REPLACE INTO state VALUES (?1, ?2, ?3, ?4)")?
                 .execute((fence.app.as_str(), key, value, version))?;
             Ok(version)

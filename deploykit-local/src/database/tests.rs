@@ -28,7 +28,10 @@ fn values_are_written_by_compare_and_swap_under_the_newest_epoch() {
     assert_eq!(taken.kind(), ErrorKind::Conflict);
     let two = database.put(&fence, "revisions/1", "b", Expected::Version(one)).unwrap();
     assert!(two > one);
-    assert_eq!(database.delete(&fence, "revisions/1", one).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(
+        database.delete(&fence, "revisions/1", one).unwrap_err().kind(),
+        ErrorKind::Conflict
+    );
     database.delete(&fence, "none", 5).unwrap();
     database.put(&fence, "other", "c", Expected::Absent).unwrap();
     assert_eq!(database.keys(&app(), "rev").unwrap(), ["revisions/1"]);
@@ -107,11 +110,19 @@ fn a_damaged_file_is_refused_and_kept() {
     let whole = fs::read(&path).unwrap();
     for offset in [0_u64, 4096, 8192] {
         fs::write(&path, &whole).unwrap();
-        fs::File::options().write(true).open(&path).unwrap().write_all_at(&[0xa5; 600], offset).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .write_all_at(&[0xa5; 600], offset)
+            .unwrap();
         let before = fs::read(&path).unwrap();
         let error = Database::open(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "offset {offset}: {error}");
-        assert!(error.message().contains("was left as it is: put a copy of it back, or move it away"), "{error}");
+        assert!(
+            error.message().contains("was left as it is: put a copy of it back, or move it away"),
+            "{error}"
+        );
         assert_eq!(fs::read(&path).unwrap(), before);
     }
     fs::write(&path, "this is no database, not even nearly one").unwrap();

@@ -32,10 +32,15 @@ impl Stat {
     pub(crate) fn read(pid: u32) -> io::Result<Option<Self>> {
         match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
             Ok(text) => Self::parse(&text).map(Some).ok_or_else(|| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is unreadable: {text}"))
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("/proc/{pid}/stat is unreadable: {text}"),
+                )
             }),
             // ESRCH: it ended between open and read.
-            Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(3) => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(3) => {
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }

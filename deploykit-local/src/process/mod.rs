@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use deploykit_core::Exit;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use identity::{Identity, Stat, boot_id};
-pub(crate) use spawn::Launch;
+pub(crate) use spawn::{BUSY, Launch, is_busy};
 
 /// A process that this supervisor started or adopted, held by its pidfd.
 ///
@@ -36,7 +37,8 @@ impl Process {
     pub(crate) fn spawn(launch: &Launch) -> io::Result<Self> {
         let pid = launch.start()?;
         // A child keeps its pid until it is waited for, so neither call can meet another process.
-        let stat = Stat::read(pid)?.ok_or_else(|| io::Error::other("a process that was just started is gone"))?;
+        let stat = Stat::read(pid)?
+            .ok_or_else(|| io::Error::other("a process that was just started is gone"))?;
         Self::open(Identity { boot: boot_id()?, pid, started: stat.started }, true)
     }
 
@@ -48,17 +50,23 @@ impl Process {
         let started = identity.started;
         let process = match Self::open(identity, false) {
             Ok(process) => process,
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => return Ok(None),
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+                return Ok(None);
+            }
             Err(e) => return Err(e),
         };
         // Only now that the pidfd is held does the start time say whose it is.
-        let same = Stat::read(process.identity.pid)?.is_some_and(|stat| stat.started == started && !stat.zombie);
+        let same = Stat::read(process.identity.pid)?
+            .is_some_and(|stat| stat.started == started && !stat.zombie);
         Ok(same.then_some(process))
     }
 
     fn open(identity: Identity, child: bool) -> io::Result<Self> {
         let pidfd = pidfd_open(raw_pid(identity.pid)?, PidfdFlags::NONBLOCK)?;
-        #[expect(deprecated, reason = "its successor is unsafe; an owned pidfd that is never replaced keeps its rules")]
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; an owned pidfd that is never replaced keeps its rules"
+        )]
         let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
         Ok(Self { identity, pidfd, child, exit: OnceLock::new() })
     }
@@ -90,7 +98,10 @@ impl Process {
         if let Ok(pid) = raw_pid(self.identity.pid) {
             let _ = kill_process_group(pid, Signal::KILL);
         }
-        match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        match waitid(
+            WaitId::PidFd(self.pidfd.as_fd()),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        ) {
             Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
                 (Some(code), _) => Exit::Code(code),
                 (None, Some(signal)) => Exit::Signal(signal),
@@ -122,10 +133,9 @@ impl Process {
 }
 
 fn raw_pid(pid: u32) -> io::Result<Pid> {
-    i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{pid} is no process id")))
+    i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{pid} is no process id"))
+    })
 }
 
 #[cfg(test)]

@@ -28,7 +28,9 @@ pub(crate) fn marked(folder_id: &str) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         // Whatever vanishes meanwhile is not there: no error.
         if entry.metadata().map(|m| m.uid()).ok() != Some(user) {
             continue;
@@ -81,7 +83,9 @@ fn end(found: &Found) -> bool {
     let Some(pid) = i32::try_from(found.pid).ok().and_then(Pid::from_raw) else { return false };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
     match Stat::read(found.pid) {
-        Ok(Some(now)) if now.started == found.stat.started => pidfd_send_signal(&pidfd, Signal::KILL).is_ok(),
+        Ok(Some(now)) if now.started == found.stat.started => {
+            pidfd_send_signal(&pidfd, Signal::KILL).is_ok()
+        }
         _ => false,
     }
 }

@@ -35,17 +35,13 @@ pub(crate) struct Launch {
 impl Launch {
     /// Starts it and says its pid. The caller must wait for the process.
     ///
-    /// Blocks for about a millisecond. An executable that another process still holds open for
-    /// writing (a fork that has not reached its exec yet) is tried again for a moment.
+    /// Blocks for about a millisecond.
     pub(super) fn start(&self) -> io::Result<u32> {
         let mut tries = 0;
         loop {
             match self.command()?.spawn() {
                 Ok(child) => return Ok(child.id()),
-                Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => {
-                    tries += 1;
-                    std::thread::sleep(Duration::from_millis(5));
-                }
+                Err(e) if is_busy(&e, &mut tries) => std::thread::sleep(BUSY),
                 Err(e) => return Err(e),
             }
         }
@@ -69,4 +65,14 @@ impl Launch {
             .process_group(0);
         Ok(command)
     }
+}
+
+/// The pause before an executable that is busy is tried again.
+pub(crate) const BUSY: Duration = Duration::from_millis(5);
+
+/// Whether to try again: an executable that was just written is still open for writing in a child
+/// of its writer that was forked meanwhile and has not reached its exec yet.
+pub(crate) fn is_busy(error: &io::Error, tries: &mut u32) -> bool {
+    *tries += 1;
+    error.kind() == io::ErrorKind::ExecutableFileBusy && *tries < 100
 }

@@ -28,8 +28,13 @@ impl Delivery {
         let user = rustix::process::getuid().as_raw();
         let places = [PathBuf::from(format!("/run/user/{user}")), PathBuf::from("/dev/shm")];
         match places.into_iter().find(|place| in_memory(place)) {
-            Some(place) => Self { folder: place.join(format!("deploykit-{user}-{folder_id}")), in_memory: true },
-            None => Self { folder: state_folder.join("instances").join(".secrets"), in_memory: false },
+            Some(place) => Self {
+                folder: place.join(format!("deploykit-{user}-{folder_id}")),
+                in_memory: true,
+            },
+            None => {
+                Self { folder: state_folder.join("instances").join(".secrets"), in_memory: false }
+            }
         }
     }
 
@@ -48,7 +53,11 @@ impl Delivery {
     ///
     /// # Errors
     /// `AlreadyExists` where the place is taken by somebody else.
-    pub(crate) fn write(&self, instance: &str, secrets: &[(SecretName, SecretValue)]) -> Result<()> {
+    pub(crate) fn write(
+        &self,
+        instance: &str,
+        secrets: &[(SecretName, SecretValue)],
+    ) -> Result<()> {
         let folder = self.of(instance);
         let failed = |e| error::io("give an instance its secrets", &folder, e);
         self.check()?;
@@ -105,8 +114,11 @@ impl Delivery {
 
 /// Whether `path` is a folder in memory that this user can write to.
 fn in_memory(path: &Path) -> bool {
-    let tmpfs = rustix::fs::statfs(path).is_ok_and(|fs| i128::from(fs.f_type) == i128::from(TMPFS_MAGIC));
-    tmpfs && rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+    let tmpfs =
+        rustix::fs::statfs(path).is_ok_and(|fs| i128::from(fs.f_type) == i128::from(TMPFS_MAGIC));
+    tmpfs
+        && rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+            .is_ok()
 }
 
 #[cfg(test)]

@@ -54,19 +54,27 @@ impl Key {
 
     fn read(path: &Path, meta: &fs::Metadata) -> Result<Self> {
         let refuse = |kind, message: &str| {
-            Err(Error::new(kind, "read the folder's key", message).on(BACKEND).with("path", path.display()))
+            Err(Error::new(kind, "read the folder's key", message)
+                .on(BACKEND)
+                .with("path", path.display()))
         };
-        if meta.uid() != rustix::process::getuid().as_raw() || meta.permissions().mode() & 0o077 != 0 {
+        if meta.uid() != rustix::process::getuid().as_raw()
+            || meta.permissions().mode() & 0o077 != 0
+        {
             return refuse(
                 ErrorKind::Unauthorized,
                 "it must belong to you and be readable by you alone; `chmod 600` it, and rotate the secrets if \
                  others could have read it",
             );
         }
-        let bytes = Zeroizing::new(fs::read(path).map_err(|e| error::io("read the folder's key", path, e))?);
+        let bytes = Zeroizing::new(
+            fs::read(path).map_err(|e| error::io("read the folder's key", path, e))?,
+        );
         match UnboundKey::new(&AES_256_GCM, &bytes) {
             Ok(key) => Ok(Self(LessSafeKey::new(key))),
-            Err(_) => refuse(ErrorKind::Corrupt, "it is no key of 32 bytes; put the right file back"),
+            Err(_) => {
+                refuse(ErrorKind::Corrupt, "it is no key of 32 bytes; put the right file back")
+            }
         }
     }
 
@@ -92,28 +100,50 @@ impl Key {
     }
 
     /// Encrypts a value for one place.
-    pub(crate) fn seal(&self, app: &AppName, name: &SecretName, version: u64, value: &SecretValue) -> Result<Vec<u8>> {
-        let failed = || Error::new(ErrorKind::Failed, "encrypt a secret", "the cipher refused").on(BACKEND);
+    pub(crate) fn seal(
+        &self,
+        app: &AppName,
+        name: &SecretName,
+        version: u64,
+        value: &SecretValue,
+    ) -> Result<Vec<u8>> {
+        let failed =
+            || Error::new(ErrorKind::Failed, "encrypt a secret", "the cipher refused").on(BACKEND);
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| failed())?;
         let mut sealed = Zeroizing::new(value.expose().to_vec());
         let tag = self
             .0
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad(app, name, version), &mut sealed)
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                aad(app, name, version),
+                &mut sealed,
+            )
             .map_err(|_| failed())?;
         Ok([&nonce, sealed.as_slice(), tag.as_ref()].concat())
     }
 
     /// Decrypts a value of that place.
-    pub(crate) fn open_sealed(&self, app: &AppName, name: &SecretName, version: u64, sealed: &[u8]) -> Result<SecretValue> {
+    pub(crate) fn open_sealed(
+        &self,
+        app: &AppName,
+        name: &SecretName,
+        version: u64,
+        sealed: &[u8],
+    ) -> Result<SecretValue> {
         let failed = || {
-            let message = format!("{name}@{version} does not open: the key is another folder's, or the value was damaged");
+            let message = format!(
+                "{name}@{version} does not open: the key is another folder's, or the value was damaged"
+            );
             Error::new(ErrorKind::Corrupt, "decrypt a secret", message).on(BACKEND).with("app", app)
         };
         let (nonce, rest) = sealed.split_at_checked(NONCE_LEN).ok_or_else(failed)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| failed())?;
         let mut buffer = Zeroizing::new(rest.to_vec());
-        let value = self.0.open_in_place(nonce, aad(app, name, version), &mut buffer).map_err(|_| failed())?;
+        let value = self
+            .0
+            .open_in_place(nonce, aad(app, name, version), &mut buffer)
+            .map_err(|_| failed())?;
         Ok(SecretValue::new(&*value))
     }
 }
@@ -138,10 +168,17 @@ mod tests {
         let key = Key::open(temp.path(), "f1", true).unwrap();
         let sealed = key.seal(&app, &name, 1, &SecretValue::new("hunter2")).unwrap();
         assert!(!sealed.windows(7).any(|w| w == b"hunter2"));
-        assert_ne!(sealed, key.seal(&app, &name, 1, &SecretValue::new("hunter2")).unwrap(), "a nonce of its own");
+        assert_ne!(
+            sealed,
+            key.seal(&app, &name, 1, &SecretValue::new("hunter2")).unwrap(),
+            "a nonce of its own"
+        );
         let again = Key::open(temp.path(), "f1", false).unwrap();
         assert_eq!(again.open_sealed(&app, &name, 1, &sealed).unwrap().expose(), b"hunter2");
-        assert_eq!(again.open_sealed(&app, &name, 2, &sealed).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(
+            again.open_sealed(&app, &name, 2, &sealed).unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
         let other = SecretName::new("other").unwrap();
         assert!(again.open_sealed(&app, &other, 1, &sealed).is_err());
         assert!(again.open_sealed(&app, &name, 1, &sealed[..5]).is_err());

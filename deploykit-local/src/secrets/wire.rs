@@ -22,7 +22,8 @@ impl Wire {
         let (pairs, rest) = self.0.as_bytes().as_chunks::<2>();
         let digit = |byte: u8| char::from(byte).to_digit(16);
         let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok();
-        let bytes: Option<Zeroizing<Vec<u8>>> = pairs.iter().map(byte).collect::<Option<Vec<u8>>>().map(Zeroizing::new);
+        let bytes: Option<Zeroizing<Vec<u8>>> =
+            pairs.iter().map(byte).collect::<Option<Vec<u8>>>().map(Zeroizing::new);
         rest.is_empty().then_some(bytes).flatten().map(|bytes| SecretValue::new(bytes.to_vec()))
     }
 }
@@ -43,7 +44,11 @@ impl<'de> Deserialize<'de> for Wire {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = Self(Zeroizing::new(String::deserialize(deserializer)?));
         // The text itself must not come into the error.
-        if wire.value().is_some() { Ok(wire) } else { Err(D::Error::custom("not a secret's value")) }
+        if wire.value().is_some() {
+            Ok(wire)
+        } else {
+            Err(D::Error::custom("not a secret's value"))
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use deploykit_agent::proxy::{BackendAddress, Mode, ServiceProxy};
 use deploykit_core::model::{Address, AppName, Port, Protocol, Publish, ServiceName};
 use deploykit_core::{
-    Diagnosis, Endpoint, EndpointPort, EndpointSpec, Error, ErrorKind, Fence, Reason, Result, SpecHash,
+    Diagnosis, Endpoint, EndpointPort, EndpointSpec, Error, ErrorKind, Fence, Reason, Result,
+    SpecHash,
 };
 use futures_util::future::join_all;
 
@@ -46,7 +47,12 @@ impl Listener {
     fn bind(port: &Port, address: SocketAddr) -> io::Result<Self> {
         let mode = mode(port);
         let proxy = ServiceProxy::bind(address, mode)?;
-        Ok(Self { declared: port.port, mode, address: proxy.address(), proxy: Some(Arc::new(proxy)) })
+        Ok(Self {
+            declared: port.port,
+            mode,
+            address: proxy.address(),
+            proxy: Some(Arc::new(proxy)),
+        })
     }
 
     fn address(&self) -> Address {
@@ -75,7 +81,12 @@ impl Served {
 
 impl State {
     /// Where services of the app reach a port of a service.
-    pub(super) fn address_of(&self, app: &AppName, service: &ServiceName, declared: u16) -> Option<Address> {
+    pub(super) fn address_of(
+        &self,
+        app: &AppName,
+        service: &ServiceName,
+        declared: u16,
+    ) -> Option<Address> {
         let served = self.endpoints.get(&(app.clone(), service.clone()))?;
         served.ports.iter().find(|port| port.declared == declared).map(|port| port.address.clone())
     }
@@ -92,7 +103,10 @@ impl State {
         for listener in &served.listeners {
             if let Some(proxy) = &listener.proxy {
                 let address = |hosted: &&Arc<super::Hosted>| {
-                    Some(BackendAddress::new(hosted.spec.id.clone(), hosted.address(listener.declared)?))
+                    Some(BackendAddress::new(
+                        hosted.spec.id.clone(),
+                        hosted.address(listener.declared)?,
+                    ))
                 };
                 proxy.set_backends(backends.iter().filter_map(|hosted| address(hosted)));
             }
@@ -138,19 +152,23 @@ impl Supervisor {
         let mut ports = Vec::new();
         let host = before.and_then(|served| served.ports.first()?.address.host.parse().ok());
         let keep = |address: &Address, mode: Mode| {
-            let same = |l: &&Listener| l.address() == *address && l.mode == mode && l.proxy.is_some();
+            let same =
+                |l: &&Listener| l.address() == *address && l.mode == mode && l.proxy.is_some();
             let kept = before?.listeners.iter().find(same)?;
             Some(Listener { proxy: kept.proxy.clone(), ..*kept })
         };
         for port in &spec.ports {
-            let known = before.and_then(|served| served.ports.iter().find(|p| p.declared == port.port));
+            let known =
+                before.and_then(|served| served.ports.iter().find(|p| p.declared == port.port));
             let inner = match known.and_then(|known| keep(&known.address, mode(port))) {
                 Some(kept) => kept,
                 None => self
                     .bind_inner(fence, spec, port, host)
                     .map_err(|e| taken(fence, spec, port.port, &e))?,
             };
-            let kept = known.filter(|known| known.publish == port.publish).and_then(|known| known.public.as_ref());
+            let kept = known
+                .filter(|known| known.publish == port.publish)
+                .and_then(|known| known.public.as_ref());
             let outer = match kept.and_then(|address| keep(address, mode(port))) {
                 Some(kept) => Some(kept),
                 None => bind_outer(fence, spec, port)?,
@@ -206,7 +224,12 @@ impl Supervisor {
     }
 
     /// See [`Runtime::route`](deploykit_core::Runtime::route).
-    pub(super) fn route(&self, fence: &Fence, service: &ServiceName, instances: BTreeSet<String>) -> Result<()> {
+    pub(super) fn route(
+        &self,
+        fence: &Fence,
+        service: &ServiceName,
+        instances: BTreeSet<String>,
+    ) -> Result<()> {
         let mut state = self.state();
         let key = (fence.app.clone(), service.clone());
         match state.endpoints.get(&key) {
@@ -269,14 +292,20 @@ impl Supervisor {
         let mut state = self.state();
         let keys: Vec<_> = state.endpoints.keys().cloned().collect();
         for (app, service) in keys {
-            let Some(served) = state.endpoints.get_mut(&(app.clone(), service.clone())) else { continue };
-            for listener in served.listeners.iter_mut().filter(|listener| listener.proxy.is_none()) {
+            let Some(served) = state.endpoints.get_mut(&(app.clone(), service.clone())) else {
+                continue;
+            };
+            for listener in served.listeners.iter_mut().filter(|listener| listener.proxy.is_none())
+            {
                 match ServiceProxy::bind(listener.address, listener.mode) {
                     Ok(proxy) => listener.proxy = Some(Arc::new(proxy)),
                     Err(e) => {
                         all = false;
                         if !*told {
-                            self.note(format_args!("{service}: {} cannot be bound again: {e}", listener.address));
+                            self.note(format_args!(
+                                "{service}: {} cannot be bound again: {e}",
+                                listener.address
+                            ));
                         }
                     }
                 }
@@ -293,10 +322,13 @@ fn bind_outer(fence: &Fence, spec: &EndpointSpec, port: &Port) -> Result<Option<
     let at = |number| Listener::bind(port, SocketAddr::new(LOOPBACK, number));
     match &port.publish {
         Publish::Internal => Ok(None),
-        Publish::HostPort(number) => at(*number).map(Some).map_err(|e| taken(fence, spec, *number, &e)),
-        Publish::Public => {
-            at(port.port).or_else(|_| at(0)).map(Some).map_err(|e| taken(fence, spec, port.port, &e))
+        Publish::HostPort(number) => {
+            at(*number).map(Some).map_err(|e| taken(fence, spec, *number, &e))
         }
+        Publish::Public => at(port.port)
+            .or_else(|_| at(0))
+            .map(Some)
+            .map_err(|e| taken(fence, spec, port.port, &e)),
         other => {
             let message = format!("{other:?} cannot be published on this backend");
             Err(Error::new(ErrorKind::Unsupported, "make an endpoint", message).on(BACKEND))
@@ -309,7 +341,8 @@ fn taken(fence: &Fence, spec: &EndpointSpec, port: u16, error: &io::Error) -> Er
         io::ErrorKind::PermissionDenied => ErrorKind::Unauthorized,
         _ => ErrorKind::AlreadyExists,
     };
-    let message = format!("the port {port} cannot be had: {error}; end who has it, or choose another");
+    let message =
+        format!("the port {port} cannot be had: {error}; end who has it, or choose another");
     let reason = Reason::PortTaken { port, message: error.to_string() };
     Error::new(kind, "make an endpoint", message)
         .on(BACKEND)

@@ -72,7 +72,8 @@ impl Hosted {
 
     /// Its last lines of output: those of standard output, then those of standard error.
     pub(crate) fn evidence(&self, folder: &Folder) -> Vec<String> {
-        let tail = |stream| logs::tail(&folder.log(&self.spec.id, stream), EVIDENCE).unwrap_or_default();
+        let tail =
+            |stream| logs::tail(&folder.log(&self.spec.id, stream), EVIDENCE).unwrap_or_default();
         let mut lines = tail(OutputStream::Stdout);
         lines.extend(tail(OutputStream::Stderr));
         lines
@@ -90,9 +91,18 @@ impl Hosted {
             state: live.state,
             ready: live.ready,
             restarts: live.phase.restarts,
-            addresses: live.phase.ports.iter().map(|port| Address { host: LOOPBACK.to_string(), port: *port }).collect(),
+            addresses: live
+                .phase
+                .ports
+                .iter()
+                .map(|port| Address { host: LOOPBACK.to_string(), port: *port })
+                .collect(),
             started_at: live.phase.started_at,
-            host: live.phase.process.as_ref().map_or_else(String::new, |process| format!("pid {}", process.pid)),
+            host: live
+                .phase
+                .process
+                .as_ref()
+                .map_or_else(String::new, |process| format!("pid {}", process.pid)),
             trouble: live.trouble.clone(),
         }
     }

@@ -28,11 +28,16 @@ impl Supervisor {
                 hosted.ended.cancel();
                 let spec = &hosted.spec;
                 let kind = match reason {
-                    Reason::ImageNotFound { .. } | Reason::SecretMissing { .. } => ErrorKind::NotFound,
+                    Reason::ImageNotFound { .. } | Reason::SecretMissing { .. } => {
+                        ErrorKind::NotFound
+                    }
                     _ => ErrorKind::Failed,
                 };
-                let diagnosis =
-                    Diagnosis { service: spec.service.clone(), instance: Some(spec.id.clone()), reason };
+                let diagnosis = Diagnosis {
+                    service: spec.service.clone(),
+                    instance: Some(spec.id.clone()),
+                    reason,
+                };
                 Err(Error::new(kind, "start an instance", "it cannot run")
                     .on(BACKEND)
                     .with("app", &fence.app)
@@ -57,7 +62,11 @@ impl Supervisor {
                 .take(spec.template.ports.len())
                 .map_err(|e| error::io("find a port for an instance", self.folder.path(), e))?
         };
-        let row = InstanceRow { app: fence.app.clone(), spec, phase: Phase { ports, ..Phase::default() } };
+        let row = InstanceRow {
+            app: fence.app.clone(),
+            spec,
+            phase: Phase { ports, ..Phase::default() },
+        };
         match state.database.add_instance(fence, &row) {
             Ok(true) => {
                 let hosted = Arc::new(Hosted::new(row));
@@ -111,7 +120,9 @@ impl Supervisor {
             };
             if !hosted.ended.is_cancelled() {
                 let message = format!("the instance {id} still runs; stop it first");
-                return Err(Error::new(ErrorKind::Conflict, "remove an instance", message).on(BACKEND));
+                return Err(
+                    Error::new(ErrorKind::Conflict, "remove an instance", message).on(BACKEND)
+                );
             }
             state.database.remove_instance(fence, id)?;
             state.instances.remove(id);
@@ -127,7 +138,9 @@ impl Supervisor {
         {
             let mut state = self.state();
             state.database.check_fence(fence)?;
-            keep.extend(state.instances.values().map(|hosted| hosted.spec.template.image.digest.clone()));
+            keep.extend(
+                state.instances.values().map(|hosted| hosted.spec.template.image.digest.clone()),
+            );
         }
         keep.extend(self.own.clone());
         self.executables

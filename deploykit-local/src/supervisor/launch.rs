@@ -35,7 +35,9 @@ impl Supervisor {
         let source = Path::new(&template.image.source);
         let launch = Launch {
             executable,
-            name: source.file_name().map_or_else(|| id.clone(), |name| name.to_string_lossy().into_owned()),
+            name: source
+                .file_name()
+                .map_or_else(|| id.clone(), |name| name.to_string_lossy().into_owned()),
             args: template.command.iter().chain(&template.args).cloned().collect(),
             env,
             folder: workdir.clone(),
@@ -50,7 +52,10 @@ impl Supervisor {
                     format!("its working folder {} does not exist", workdir.display())
                 }
                 io::ErrorKind::NotFound => {
-                    format!("{} cannot be executed: its interpreter or loader is missing", template.image)
+                    format!(
+                        "{} cannot be executed: its interpreter or loader is missing",
+                        template.image
+                    )
                 }
                 _ => format!("{} cannot be executed: {e}", template.image),
             };
@@ -63,7 +68,8 @@ impl Supervisor {
         let template = &hosted.spec.template;
         let id = &hosted.spec.id;
         let ports = hosted.phase().ports;
-        let named = template.ports.iter().zip(ports).map(|(port, number)| (port.name.clone(), number));
+        let named =
+            template.ports.iter().zip(ports).map(|(port, number)| (port.name.clone(), number));
         let mut peers = Vec::new();
         for (peer, declared) in &template.peers {
             peers.push((peer, self.peer_address(hosted, peer, *declared)?));
@@ -72,7 +78,11 @@ impl Supervisor {
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let contract = Contract {
             instance: id,
-            listen: Listen { host: LOOPBACK.to_string(), advertise: LOOPBACK.to_string(), ports: named.collect() },
+            listen: Listen {
+                host: LOOPBACK.to_string(),
+                advertise: LOOPBACK.to_string(),
+                ports: named.collect(),
+            },
             peers,
             secrets_dir: &text(self.delivery.of(id)),
             configs_dir: &text(files.join("configs")),
@@ -84,10 +94,16 @@ impl Supervisor {
         Ok(Surroundings { env, workdir: template.workdir.clone().unwrap_or(files) })
     }
 
-    fn peer_address(&self, hosted: &Hosted, peer: &deploykit_core::model::ServiceName, declared: u16) -> Result<Address> {
+    fn peer_address(
+        &self,
+        hosted: &Hosted,
+        peer: &deploykit_core::model::ServiceName,
+        declared: u16,
+    ) -> Result<Address> {
         self.state().address_of(&hosted.app, peer, declared).ok_or_else(|| {
             let message = format!("the service {peer} has no address for its port {declared} yet");
-            Error::new(deploykit_core::ErrorKind::Failed, "start an instance", message).on(error::BACKEND)
+            Error::new(deploykit_core::ErrorKind::Failed, "start an instance", message)
+                .on(error::BACKEND)
         })
     }
 
@@ -114,7 +130,9 @@ impl Supervisor {
         let mut values = Vec::new();
         for (name, version) in &hosted.spec.template.secrets {
             let value = self.secret(&hosted.app, name, *version).map_err(|e| match e.kind() {
-                deploykit_core::ErrorKind::NotFound => Reason::SecretMissing { secret: format!("{name}@{version}") },
+                deploykit_core::ErrorKind::NotFound => {
+                    Reason::SecretMissing { secret: format!("{name}@{version}") }
+                }
                 _ => failed(e),
             })?;
             values.push((name.clone(), value));

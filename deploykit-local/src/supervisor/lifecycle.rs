@@ -57,7 +57,10 @@ impl Supervisor {
                 Turn::Stop | Turn::Unhealthy | Turn::Close => self.end(&hosted, &running).await,
             };
             if let Err(e) = self.sweeper.sweep(&hosted.spec.id).await {
-                self.note(format_args!("{}: what it left behind could not be ended: {e}", hosted.spec.id));
+                self.note(format_args!(
+                    "{}: what it left behind could not be ended: {e}",
+                    hosted.spec.id
+                ));
             }
             match turn {
                 Turn::Stop => return self.over(&hosted, exit, None),
@@ -101,7 +104,11 @@ impl Supervisor {
     }
 
     /// Starts it after a pause that grows; nothing where it was asked to end meanwhile.
-    async fn start_again(self: &Arc<Self>, hosted: &Arc<Hosted>, in_a_row: &mut u32) -> Option<Process> {
+    async fn start_again(
+        self: &Arc<Self>,
+        hosted: &Arc<Hosted>,
+        in_a_row: &mut u32,
+    ) -> Option<Process> {
         loop {
             let pause = pause(*in_a_row);
             *in_a_row += 1;
@@ -134,7 +141,10 @@ impl Supervisor {
     }
 
     /// Launches on a thread that may block.
-    pub(super) async fn launch_off_thread(self: &Arc<Self>, hosted: &Arc<Hosted>) -> Result<Process, Reason> {
+    pub(super) async fn launch_off_thread(
+        self: &Arc<Self>,
+        hosted: &Arc<Hosted>,
+    ) -> Result<Process, Reason> {
         let (this, hosted) = (Arc::clone(self), Arc::clone(hosted));
         match tokio::task::spawn_blocking(move || this.launch(&hosted)).await {
             Ok(launched) => launched,
@@ -203,7 +213,8 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_limit() {
-        let pauses: Vec<u128> = [0, 1, 2, 3, 9, 10, 4_000_000_000].map(|n| pause(n).as_millis()).to_vec();
+        let pauses: Vec<u128> =
+            [0, 1, 2, 3, 9, 10, 4_000_000_000].map(|n| pause(n).as_millis()).to_vec();
         assert_eq!(pauses, [0, 100, 200, 400, 25_600, 30_000, 30_000]);
     }
 }

@@ -90,7 +90,13 @@ impl Supervisor {
     ///
     /// # Errors
     /// `Corrupt` where the state file cannot be used; nothing has been touched then.
-    pub(crate) async fn open(folder: Folder, lock: Lock, keys: PathBuf, own: Option<String>, journal: bool) -> Result<Arc<Self>> {
+    pub(crate) async fn open(
+        folder: Folder,
+        lock: Lock,
+        keys: PathBuf,
+        own: Option<String>,
+        journal: bool,
+    ) -> Result<Arc<Self>> {
         let database = Database::open(&folder.database())?;
         let folder_id = database.folder_id().to_owned();
         let delivery = Delivery::new(&folder_id, folder.path());
@@ -118,10 +124,17 @@ impl Supervisor {
             _lock: lock,
         });
         if !supervisor.delivery.in_memory() {
-            supervisor.note("there is no file system in memory: secrets lie on the disk while instances run");
+            supervisor.note(
+                "there is no file system in memory: secrets lie on the disk while instances run",
+            );
         }
         supervisor.recover().await?;
-        supervisor.tasks.spawn(supervisor.closing.clone().run_until_cancelled_owned(Arc::clone(&supervisor).trim_logs()));
+        supervisor.tasks.spawn(
+            supervisor
+                .closing
+                .clone()
+                .run_until_cancelled_owned(Arc::clone(&supervisor).trim_logs()),
+        );
         Ok(supervisor)
     }
 
@@ -135,7 +148,8 @@ impl Supervisor {
     /// Whether it hosts nothing: neither a living instance nor an endpoint.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state();
-        state.endpoints.is_empty() && state.instances.values().all(|hosted| hosted.ended.is_cancelled())
+        state.endpoints.is_empty()
+            && state.instances.values().all(|hosted| hosted.ended.is_cancelled())
     }
 
     /// Removes every file of a folder in which nothing is stored but volumes; else leaves all as
@@ -202,7 +216,10 @@ impl Supervisor {
                 for stream in [OutputStream::Stdout, OutputStream::Stderr] {
                     let log = self.folder.log(&id, stream);
                     match logs::trim(&log, logs::KEEP) {
-                        Err(e) if e.kind() != std::io::ErrorKind::NotFound && told.insert(log.clone()) => {
+                        Err(e)
+                            if e.kind() != std::io::ErrorKind::NotFound
+                                && told.insert(log.clone()) =>
+                        {
                             self.note(format_args!("{} grows without end: {e}", log.display()));
                         }
                         _ => {}

@@ -40,7 +40,9 @@ impl Supervisor {
         // Whatever else carries the folder's marker belongs to an instance that has ended.
         let kept: BTreeSet<String> = living.keys().cloned().collect();
         let folder_id = self.folder_id.clone();
-        let swept = tokio::task::spawn_blocking(move || scan::sweep(&folder_id, |f| !kept.contains(&f.instance)));
+        let swept = tokio::task::spawn_blocking(move || {
+            scan::sweep(&folder_id, |f| !kept.contains(&f.instance))
+        });
         swept.await.map_err(std::io::Error::other).and_then(|swept| swept).map_err(failed)?;
         let known: BTreeSet<String> = rows.iter().map(|row| row.spec.id.clone()).collect();
         self.delivery.retain(|id| known.contains(id)).map_err(failed)?;
@@ -89,7 +91,8 @@ impl Supervisor {
 /// The process of each instance that leads its group: the one that a supervisor started.
 fn leaders(folder_id: &str) -> std::io::Result<BTreeMap<String, (u32, u64)>> {
     let mut leaders = BTreeMap::new();
-    for found in scan::marked(folder_id)?.into_iter().filter(|found| found.stat.group == found.pid) {
+    for found in scan::marked(folder_id)?.into_iter().filter(|found| found.stat.group == found.pid)
+    {
         let earliest = leaders.entry(found.instance).or_insert((found.pid, found.stat.started));
         if found.stat.started < earliest.1 {
             *earliest = (found.pid, found.stat.started);
@@ -100,14 +103,20 @@ fn leaders(folder_id: &str) -> std::io::Result<BTreeMap<String, (u32, u64)>> {
 
 /// The process of a row: the one that it names, or, where the supervisor died between the start
 /// and the note of it, the one that names the row.
-fn adopt(row: &InstanceRow, boot: &str, leaders: &BTreeMap<String, (u32, u64)>) -> std::io::Result<Option<Process>> {
+fn adopt(
+    row: &InstanceRow,
+    boot: &str,
+    leaders: &BTreeMap<String, (u32, u64)>,
+) -> std::io::Result<Option<Process>> {
     if row.phase.over {
         return Ok(None);
     }
     let identity = match &row.phase.process {
         Some(identity) => identity.clone(),
         None => match leaders.get(&row.spec.id) {
-            Some((pid, started)) => Identity { boot: boot.to_owned(), pid: *pid, started: *started },
+            Some((pid, started)) => {
+                Identity { boot: boot.to_owned(), pid: *pid, started: *started }
+            }
             None => return Ok(None),
         },
     };

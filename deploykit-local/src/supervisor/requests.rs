@@ -23,18 +23,23 @@ impl Supervisor {
             Request::Put { fence, key, value, expected } => {
                 json(self.state().database.put(&fence, &key, &value, expected))
             }
-            Request::Delete { fence, key, version } => json(self.state().database.delete(&fence, &key, version)),
+            Request::Delete { fence, key, version } => {
+                json(self.state().database.delete(&fence, &key, version))
+            }
             Request::Acquire { app, holder, ttl } => json(self.acquire(&app, &holder, ttl)),
             Request::Renew { lease, ttl } => json(self.renew(&lease, ttl)),
             Request::Release { lease } => json(self.state().database.release(&lease)),
             Request::PutSecret { app, name, value, only_first } => {
-                let value = value.value().ok_or_else(|| broken("a secret's value was cut".into()))?;
+                let value =
+                    value.value().ok_or_else(|| broken("a secret's value was cut".into()))?;
                 json(self.put_secret(&app, &name, &value, only_first))
             }
             Request::GetSecret { app, name, version } => {
                 json(self.secret(&app, &name, version).map(|value| Wire::from(&value)))
             }
-            Request::SecretVersions { app, name } => json(self.state().database.secret_versions(&app, &name)),
+            Request::SecretVersions { app, name } => {
+                json(self.state().database.secret_versions(&app, &name))
+            }
             Request::ListSecrets { app } => json(self.state().database.secrets(&app)),
             Request::DeleteSecrets { app, name, versions } => {
                 json(self.state().database.delete_secrets(&app, &name, &versions))
@@ -43,9 +48,15 @@ impl Supervisor {
             Request::Watch { .. } => Err(broken("a watch wants a connection of its own".into())),
             Request::EnsureVolume { fence, name } => json(self.ensure_volume(&fence, &name)),
             Request::RemoveVolume { fence, name } => json(self.remove_volume(&fence, &name)),
-            Request::EnsureEndpoint { fence, endpoint } => json(self.ensure_endpoint(&fence, &endpoint)),
-            Request::RemoveEndpoint { fence, service } => json(self.remove_endpoint(&fence, &service).await),
-            Request::Route { fence, service, instances } => json(self.route(&fence, &service, instances)),
+            Request::EnsureEndpoint { fence, endpoint } => {
+                json(self.ensure_endpoint(&fence, &endpoint))
+            }
+            Request::RemoveEndpoint { fence, service } => {
+                json(self.remove_endpoint(&fence, &service).await)
+            }
+            Request::Route { fence, service, instances } => {
+                json(self.route(&fence, &service, instances))
+            }
             Request::Drain { fence, service, instance, deadline } => {
                 json(self.drain(&fence, &service, &instance, deadline).await)
             }
@@ -71,21 +82,27 @@ impl Supervisor {
         let endpoints = state.endpoints.iter().filter(|((of, _), _)| of == app);
         Observation {
             instances: instances.map(|hosted| hosted.observe()).collect(),
-            endpoints: endpoints.map(|((_, service), served)| (service.clone(), served.observe())).collect(),
+            endpoints: endpoints
+                .map(|((_, service), served)| (service.clone(), served.observe()))
+                .collect(),
             volumes: self.volumes(app),
             networks: Default::default(),
         }
     }
 
     fn surroundings_of(&self, app: &AppName, instance: &str) -> Result<Surroundings> {
-        let hosted = self.state().instances.get(instance).filter(|hosted| hosted.app == *app).cloned();
+        let hosted =
+            self.state().instances.get(instance).filter(|hosted| hosted.app == *app).cloned();
         let hosted = hosted.ok_or_else(|| {
             let message = format!("there is no instance {instance}");
-            Error::new(ErrorKind::NotFound, "run a command beside an instance", message).on(BACKEND).with("app", app)
+            Error::new(ErrorKind::NotFound, "run a command beside an instance", message)
+                .on(BACKEND)
+                .with("app", app)
         })?;
         if hosted.ended.is_cancelled() {
             let message = format!("the instance {instance} has ended");
-            let error = Error::new(ErrorKind::Conflict, "run a command beside an instance", message);
+            let error =
+                Error::new(ErrorKind::Conflict, "run a command beside an instance", message);
             return Err(error.on(BACKEND).with("app", app));
         }
         self.surroundings(&hosted)

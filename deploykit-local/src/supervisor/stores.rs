@@ -53,11 +53,18 @@ impl Supervisor {
     ) -> Result<u64> {
         let mut state = self.state();
         let key = self.key(&mut state)?;
-        state.database.add_secret(app, name, only_first, &|version| key.seal(app, name, version, value))
+        state
+            .database
+            .add_secret(app, name, only_first, &|version| key.seal(app, name, version, value))
     }
 
     /// See [`SecretStore::get`](deploykit_core::SecretStore::get).
-    pub(super) fn secret(&self, app: &AppName, name: &SecretName, version: u64) -> Result<SecretValue> {
+    pub(super) fn secret(
+        &self,
+        app: &AppName,
+        name: &SecretName,
+        version: u64,
+    ) -> Result<SecretValue> {
         let mut state = self.state();
         let sealed = state.database.sealed_secret(app, name, version)?;
         self.key(&mut state)?.open_sealed(app, name, version, &sealed)
@@ -76,7 +83,8 @@ impl Supervisor {
         let folder = self.folder.volumes(&fence.app);
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             if volume_of(&entry.file_name()).as_ref() == Some(name) {
-                remove_all(&entry.path()).map_err(|e| error::io("remove a volume", &entry.path(), e))?;
+                remove_all(&entry.path())
+                    .map_err(|e| error::io("remove a volume", &entry.path(), e))?;
             }
         }
         // Fails while there are others.

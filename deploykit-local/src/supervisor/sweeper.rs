@@ -25,10 +25,11 @@ impl Sweeper {
                 }
                 let ids: BTreeSet<String> = all.iter().map(|(id, _)| id.clone()).collect();
                 let folder_id = folder_id.clone();
-                let swept =
-                    tokio::task::spawn_blocking(move || scan::sweep(&folder_id, |found| ids.contains(&found.instance)))
-                        .await
-                        .unwrap_or_else(|e| Err(io::Error::other(e)));
+                let swept = tokio::task::spawn_blocking(move || {
+                    scan::sweep(&folder_id, |found| ids.contains(&found.instance))
+                })
+                .await
+                .unwrap_or_else(|e| Err(io::Error::other(e)));
                 for (_, answer) in all {
                     // Each gets the outcome; an `io::Error` cannot be cloned.
                     let _ = answer.send(match &swept {
@@ -46,7 +47,9 @@ impl Sweeper {
     pub(crate) async fn sweep(&self, instance: &str) -> io::Result<()> {
         let (sender, answer) = oneshot::channel();
         let gone = |_| io::Error::other("the sweeper has ended");
-        self.0.send((instance.to_owned(), sender)).map_err(|_| io::Error::other("the sweeper has ended"))?;
+        self.0
+            .send((instance.to_owned(), sender))
+            .map_err(|_| io::Error::other("the sweeper has ended"))?;
         answer.await.map_err(gone)?
     }
 }

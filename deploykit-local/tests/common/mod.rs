@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use deploykit_core::model::*;
-use deploykit_core::{Fence, InstanceSpec, Lease, Observation, Runtime, SpecHash, StateStore as _, Template};
+use deploykit_core::{
+    Fence, InstanceSpec, Lease, Observation, Runtime, SpecHash, StateStore as _, Template,
+};
 use deploykit_local::{Lifetime, Local, LocalConfig};
 
 /// How long anything may take before a test gives up.
@@ -85,7 +87,15 @@ pub async fn shell(local: &Local, script: &str) -> Template {
 
 pub fn instance(id: &str, of: &str, template: Template) -> InstanceSpec {
     let hash = SpecHash::of(&template);
-    InstanceSpec { id: id.into(), service: service(of), revision: 1, hash, slot: 0, job: false, template }
+    InstanceSpec {
+        id: id.into(),
+        service: service(of),
+        revision: 1,
+        hash,
+        slot: 0,
+        job: false,
+        template,
+    }
 }
 
 /// Waits until an observation fits.
@@ -122,7 +132,8 @@ pub fn alive(pid: u32) -> bool {
 
 /// Sends a signal by the shell's own command.
 pub fn kill(signal: &str, pid: u32) {
-    let status = std::process::Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
+    let status =
+        std::process::Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
     assert!(status.success());
 }
 
