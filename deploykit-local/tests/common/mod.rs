@@ -94,6 +94,7 @@ pub fn instance(id: &str, of: &str, template: Template) -> InstanceSpec {
         hash,
         slot: 0,
         job: false,
+        depends_on: BTreeMap::new(),
         template,
     }
 }
