@@ -237,3 +237,28 @@ async fn drain_waits_for_answers_in_flight_and_says_what_is_left() {
     assert_eq!(send_one(&mut client, get).await.1, "other");
     assert_eq!(proxy.drain("unknown", DEADLINE).await, 0);
 }
+
+#[tokio::test]
+async fn an_instance_that_closes_its_idle_connections_costs_no_request() {
+    // Announces nothing, closes after each answer.
+    let origin = Origin::raw(|mut stream| async move {
+        read_head(&mut stream).await?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await
+    })
+    .await;
+    let proxy = proxy_over(&[&origin]);
+    let mut client = connect(&proxy).await;
+    for _ in 0..200 {
+        let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        assert_eq!(send_one(&mut client, get).await.1, "ok");
+    }
+    for _ in 0..20 {
+        // Long enough for the close to have arrived; what may be sent once only must see it.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+        let (head, body) = send_one(&mut client, post).await;
+        assert_eq!(body, "ok", "{head}");
+    }
+    assert_eq!(proxy.stats().failures, 0);
+    assert!(!proxy.stats().backends[0].ejected, "closing an idle connection is no fault");
+}

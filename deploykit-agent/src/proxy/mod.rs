@@ -10,6 +10,13 @@
 //!   sent, goes to another backend when the connection ended before a byte of the answer;
 //! * nothing else is ever sent twice.
 //!
+//! A client that ends its side of an HTTP connection has gone away: its request is given up, at the
+//! instance too. In TCP mode, and after an upgrade, each side may end on its own.
+//!
+//! A request over HTTP/2 goes to the instance over HTTP/2 where it speaks that with prior knowledge
+//! (gRPC servers do), else over HTTP/1.1; a request over HTTP/1 goes over HTTP/1.1. `h2c` by
+//! `Upgrade` is not offered: [RFC 9113 §3.1] has dropped it.
+//!
 //! ```
 //! use deploykit_agent::proxy::{BackendAddress, Mode, ServiceProxy};
 //! use std::time::Duration;
@@ -40,6 +47,7 @@
 //! # }
 //! ```
 //!
+//! [RFC 9113 §3.1]: https://www.rfc-editor.org/rfc/rfc9113#section-3.1
 //! [RFC 9110 §9.2.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
 
 mod attempts;

@@ -15,7 +15,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::proxy::attempts::connect;
 use crate::proxy::backends::lock;
@@ -28,10 +28,14 @@ const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A server that has not answered the preface by then is taken for one of HTTP/1.
 const HELLO_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long a "no" is believed: a server that was just starting or ending says it too.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
 /// What is known of one backend's protocol, and the connections to it.
 #[derive(Debug, Default)]
 pub(crate) struct Http2Client {
-    speaks_http2: tokio::sync::OnceCell<bool>,
+    /// Whether it speaks HTTP/2, and when that was found out.
+    known: Mutex<Option<(bool, Instant)>>,
     shared: Mutex<Option<http2::SendRequest<Outgoing>>>,
     idle: Mutex<Vec<http1::SendRequest<Outgoing>>>,
 }
@@ -59,12 +63,24 @@ impl Http2Client {
         limit: Duration,
         request: Request<Outgoing>,
     ) -> Result<Response<Incoming>, Box<Unanswered>> {
-        let sent = match self.speaks_http2.get_or_try_init(|| speaks_http2(addr, limit)).await {
+        let sent = match self.speaks_http2(addr, limit).await {
             Ok(true) => self.send_http2(addr, limit, request).await,
             Ok(false) => self.send_http1(addr, limit, request).await,
             Err(error) => Err(Unanswered::connect(request, error)),
         };
         sent.map_err(Box::new)
+    }
+
+    async fn speaks_http2(&self, addr: SocketAddr, limit: Duration) -> io::Result<bool> {
+        let known = *lock(&self.known);
+        if let Some((speaks, since)) = known
+            && (speaks || since.elapsed() < ASK_AGAIN)
+        {
+            return Ok(speaks);
+        }
+        let speaks = speaks_http2(addr, limit).await?;
+        *lock(&self.known) = Some((speaks, Instant::now()));
+        Ok(speaks)
     }
 
     async fn send_http2(
