@@ -101,7 +101,11 @@ impl Kit {
         if let Some(code) = deployer::run_if_asked(&settings) {
             return code;
         }
-        let arguments = Arguments::from_args();
+        let mut arguments = Arguments::from_args();
+        // Most of a test's time is spent waiting for what it has deployed.
+        arguments
+            .test_threads
+            .get_or_insert(2 * std::thread::available_parallelism().map_or(1, usize::from));
         let trials = match capabilities(&settings) {
             Ok(capabilities) => behaviours::chosen(&capabilities)
                 .into_iter()

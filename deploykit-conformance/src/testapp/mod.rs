@@ -10,7 +10,7 @@
 //! | `GET /version`, `/instance`, `/args`, `/env`, `/count` | one of its facts |
 //! | `GET /peer?name=S` | what the service S answers at the address that the environment tells |
 //! | `GET /healthz` | 200, or 503 while its dials make it ill |
-//! | `GET /file?path=P`, `PUT /file?path=P` | reads or writes a file |
+//! | `GET /file?path=P`, `PUT /file?path=P` | reads or writes a file; P may begin with `$VARIABLE/` |
 //! | `POST /grpc.health.v1.Health/Check` | the [gRPC health protocol](https://grpc.io/docs/guides/health-checking/) |
 //!
 //! On `PORT_TCP`, where that is set, it echoes bytes. As `testapp exec …` it is a command to run
@@ -53,6 +53,13 @@ impl Testapp {
 
     fn instance(&self) -> &str {
         self.env.get("DEPLOYKIT_INSTANCE").map_or("", String::as_str)
+    }
+
+    /// A path that may begin with a variable of the environment.
+    fn expand(&self, path: &str) -> String {
+        let split = path.strip_prefix('$').and_then(|rest| rest.split_once('/'));
+        let known = split.and_then(|(name, rest)| Some((self.env.get(name)?, rest)));
+        known.map_or_else(|| path.to_owned(), |(folder, rest)| format!("{folder}/{rest}"))
     }
 
     fn facts(&self) -> String {
