@@ -72,7 +72,7 @@ impl Kit {
     /// with it.
     pub fn simulated(mut self) -> Self {
         self.settings.simulated = true;
-        self
+        self.image(ImageSpec::binary(testapp::WORD), testapp::WORD)
     }
 
     /// Calls `first` before anything else: for programs that serve as something else when asked.

@@ -103,6 +103,7 @@ pub fn run() -> ExitCode {
 }
 
 async fn serve(app: Arc<Testapp>) -> std::io::Result<u8> {
+    let stopped = asked_to_stop(&app.dials)?;
     println!("testapp {} started as {}", app.dials.version, app.instance());
     if let Some(line) = &app.dials.print {
         println!("{line}");
@@ -122,7 +123,7 @@ async fn serve(app: Arc<Testapp>) -> std::io::Result<u8> {
     let code = tokio::select! {
         failed = served => return failed.unwrap_or_else(|e| Err(std::io::Error::other(e))),
         () = ends => app.dials.exit_code as u8,
-        name = asked_to_stop(&app.dials)? => {
+        name = stopped => {
             println!("stopping on {name}");
             sleep(app.dials.drain).await;
             0
@@ -132,7 +133,8 @@ async fn serve(app: Arc<Testapp>) -> std::io::Result<u8> {
     Ok(code)
 }
 
-/// Waits for a signal that asks it to end; forever where it takes no notice.
+/// Listens for signals from now on, and waits for one that asks it to end; forever where it takes
+/// no notice.
 fn asked_to_stop(dials: &Dials) -> std::io::Result<impl Future<Output = &'static str> + use<>> {
     let signals = [
         ("Term", SignalKind::terminate()),
