@@ -66,7 +66,8 @@ pub fn init() {
     INITIALISED.store(true, Ordering::Relaxed);
     if let Some(orders) = std::env::var_os(VARIABLE) {
         let code = match serde_json::from_slice(orders.as_encoded_bytes()) {
-            Ok(orders) => run(&orders),
+            // On a thread of its own: `main` may run within a tokio runtime already.
+            Ok(orders) => std::thread::spawn(move || run(&orders)).join().unwrap_or(101),
             Err(e) => {
                 report(&Report::Failed(Error::new(
                     ErrorKind::Invalid,
