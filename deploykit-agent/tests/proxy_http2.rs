@@ -6,6 +6,8 @@ mod common;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -184,14 +186,29 @@ async fn streams_are_drained_held_and_refused_like_requests() {
 
 #[tokio::test]
 async fn a_dying_instance_costs_no_get_and_no_post_is_repeated() {
-    let doomed = Origin::real("doomed", Duration::from_millis(100)).await;
+    let got = Arc::new(AtomicUsize::new(0));
+    let count = got.clone();
+    // Takes requests and never answers.
+    let doomed = Origin::raw(move |stream| {
+        let count = count.clone();
+        async move {
+            let service = service_fn(move |_: Request<Incoming>| {
+                count.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+            });
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            Ok(())
+        }
+    })
+    .await;
     let living = Origin::real("living", Duration::ZERO).await;
     let proxy = proxy_over(&[&doomed]);
     let mut sender = client(&proxy).await;
     let get = tokio::spawn(sender.send_request(request("GET", "/1/10", Bytes::new())));
     let post = tokio::spawn(sender.send_request(request("POST", "/2/10", Bytes::new())));
-    eventually("in flight", || proxy.stats().backends[0].in_flight == 2).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    eventually("both have arrived", || got.load(Ordering::SeqCst) == 2).await;
     proxy.set_backends(addresses(&[&doomed, &living]));
     doomed.kill();
     let get = within(get).await.unwrap().unwrap();

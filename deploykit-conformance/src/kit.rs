@@ -72,7 +72,7 @@ impl Kit {
     /// with it.
     pub fn simulated(mut self) -> Self {
         self.settings.simulated = true;
-        self
+        self.image(ImageSpec::binary(testapp::WORD), testapp::WORD)
     }
 
     /// Calls `first` before anything else: for programs that serve as something else when asked.
@@ -101,7 +101,11 @@ impl Kit {
         if let Some(code) = deployer::run_if_asked(&settings) {
             return code;
         }
-        let arguments = Arguments::from_args();
+        let mut arguments = Arguments::from_args();
+        // Most of a test's time is spent waiting for what it has deployed.
+        arguments
+            .test_threads
+            .get_or_insert(2 * std::thread::available_parallelism().map_or(1, usize::from));
         let trials = match capabilities(&settings) {
             Ok(capabilities) => behaviours::chosen(&capabilities)
                 .into_iter()

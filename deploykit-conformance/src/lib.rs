@@ -1,13 +1,13 @@
 //! The behaviour kit that every DeployKit backend passes, and the dialled test application that
 //! it deploys.
 //!
-//! A backend's author adds a test without the standard harness (`harness = false`) that is one
-//! line long:
+//! A backend's author adds a test without the standard harness (`harness = false`), which is this
+//! macro alone:
 //!
 //! ```no_run
 //! # use std::sync::Arc;
 //! # use deploykit_core::{Reconciler, memory};
-//! deploykit_conformance::main!(|bed| {
+//! deploykit_conformance::main!(simulated, |bed| {
 //!     let host = bed.once(memory::Host::new);
 //!     bed.answered_by(host.clone());
 //!     Ok(Arc::new(Reconciler::new(bed.faulty(host))))
@@ -44,17 +44,23 @@ pub use test::Test;
 
 /// The `main` of a test that runs the kit: see the [crate](self) for what is given to it.
 ///
-/// The closure is async inside: it may use `.await` and `?`. [`Kit`] has what this macro leaves at
-/// its default.
+/// The closure is async inside: it may use `.await` and `?`. `simulated` before it stands for
+/// [`Kit::simulated`]; [`Kit`] has whatever else this macro leaves at its default.
 #[macro_export]
 macro_rules! main {
     (|$bed:ident| $connect:expr) => {
+        $crate::main!(@ (std::convert::identity), $bed, $connect);
+    };
+    (simulated, |$bed:ident| $connect:expr) => {
+        $crate::main!(@ ($crate::Kit::simulated), $bed, $connect);
+    };
+    (@ ($setting:path), $bed:ident, $connect:expr) => {
         fn main() -> std::process::ExitCode {
-            $crate::Kit::new(|$bed: $crate::Bed| async move {
+            let kit = $crate::Kit::new(|$bed: $crate::Bed| async move {
                 let connected: $crate::Connected = $connect;
                 connected
-            })
-            .run()
+            });
+            $setting(kit).run()
         }
     };
 }

@@ -191,14 +191,12 @@ impl Test {
 
     /// The answer for a file under the folder that an environment variable names.
     pub async fn file(&self, service: &str, folder: &str, path: &str) -> Answer {
-        let folder = &self.env(service).await[folder];
-        self.send(service, "GET", &format!("/file?path={folder}/{path}"), "").await
+        self.send(service, "GET", &format!("/file?path=${folder}/{path}"), "").await
     }
 
     /// Writes a file of a volume.
     pub async fn write(&self, service: &str, path: &str, content: &str) -> Answer {
-        let folder = &self.env(service).await["VOLUMES_DIR"];
-        self.send(service, "PUT", &format!("/file?path={folder}/{path}"), content).await
+        self.send(service, "PUT", &format!("/file?path=$VOLUMES_DIR/{path}"), content).await
     }
 
     /// Begins to send requests to a service.

@@ -1,5 +1,6 @@
 //! Hosts without a controller.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::capability::Capabilities;
 use crate::error::Result;
 use crate::hash::SpecHash;
-use crate::model::{AppName, Network, NetworkName, ServiceName, Volume, VolumeName};
+use crate::model::{AppName, Condition, Network, NetworkName, ServiceName, Volume, VolumeName};
 use crate::observation::Observation;
 use crate::orchestrator::{ExecOutput, ExecRequest, ImageBuilder, LogLine, LogQuery};
 use crate::resolved::{EndpointSpec, ResolvedApp, Template};
@@ -31,6 +32,9 @@ pub struct InstanceSpec {
     pub slot: u32,
     /// Whether it is the run of a job: never started again, kept when it has ended.
     pub job: bool,
+    /// What its service depends on, for a host that starts everything anew after a reboot.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub depends_on: BTreeMap<ServiceName, Condition>,
     /// What it is.
     pub template: Template,
 }

@@ -31,6 +31,9 @@ fn describe(error: &io::Error) -> (ErrorKind, &'static str) {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             (ErrorKind::Unavailable, "no space is left; free some and run it again")
         }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            (ErrorKind::AlreadyExists, "something else is in the way; choose another path")
+        }
         io::ErrorKind::TimedOut => (ErrorKind::Timeout, "no answer in time"),
         _ => (ErrorKind::Failed, "the operating system refused"),
     }

@@ -29,6 +29,7 @@
 compile_error!("deploykit-local runs on Linux only: it needs pidfds and /proc");
 
 mod addresses;
+mod autostart;
 mod client;
 mod config;
 mod database;
@@ -48,6 +49,7 @@ mod server;
 mod stores;
 mod supervisor;
 
+pub use autostart::{Scope, systemd_unit};
 pub use config::{Lifetime, LocalConfig};
 pub use reexec::init;
 pub use runtime::{Local, open};

@@ -3,13 +3,14 @@
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use deploykit_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BACKEND;
-use crate::folder::Folder;
+use crate::folder::{Folder, Lock};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
 
@@ -67,7 +68,7 @@ async fn serve(
     up: oneshot::Sender<Result<()>>,
 ) {
     let begin = async {
-        let Some(lock) = folder.lock()? else {
+        let Some(lock) = lock(&folder).await? else {
             let message = "another supervisor serves the folder; end it, or choose another folder";
             let error = Error::new(ErrorKind::Conflict, "start the supervisor", message);
             return Err(error.on(BACKEND).with("path", folder.path().display()));
@@ -88,4 +89,16 @@ async fn serve(
     supervisor.close().await;
     // An error leaves files behind, which the next supervisor takes up.
     let _ = supervisor.clear_if_empty();
+}
+
+/// A child that this program, or an earlier supervisor, has just forked holds the lock until its
+/// exec: only who has it for longer is another supervisor.
+async fn lock(folder: &Folder) -> Result<Option<Lock>> {
+    for _ in 0..50 {
+        if let Some(lock) = folder.lock()? {
+            return Ok(Some(lock));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    folder.lock()
 }

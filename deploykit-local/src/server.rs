@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use deploykit_core::{Error, Result};
+use deploykit_core::{Error, Lease, Result};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use crate::folder::Folder;
 use crate::protocol::{
     Answer, Call, Hello, PROTOCOL, Request, Welcome, Writer, framed, program, receive, send,
 };
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, json};
 
 /// How long a client may take to say its first word.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -90,6 +90,7 @@ async fn converse(supervisor: Arc<Supervisor>, stream: UnixStream) -> Result<()>
     }
     let (answers, waiting) = mpsc::channel(BACKLOG);
     let write = tokio::spawn(write_answers(writer, waiting));
+    let mut leases: Vec<Lease> = Vec::new();
     loop {
         let Ok(Call { id, request }) = receive(&mut reader).await else { break };
         let (supervisor, answers) = (Arc::clone(&supervisor), answers.clone());
@@ -109,6 +110,12 @@ async fn converse(supervisor: Arc<Supervisor>, stream: UnixStream) -> Result<()>
                     }
                 });
             }
+            Request::Acquire { app, holder, ttl } => {
+                let acquired = supervisor.acquire(&app, &holder, ttl);
+                leases.extend(acquired.as_ref().ok().cloned());
+                let result = acquired.and_then(|lease| json(Ok(lease)));
+                let _ = answers.send(Answer { id, result }).await;
+            }
             request => {
                 tokio::spawn(async move {
                     let result: Result<_, Error> = supervisor.answer(request).await;
@@ -119,6 +126,12 @@ async fn converse(supervisor: Arc<Supervisor>, stream: UnixStream) -> Result<()>
     }
     // Ends the watches of this client.
     write.abort();
+    // A holder that is gone keeps nobody waiting: its lease ends now, unless it comes back on
+    // another connection and renews it before somebody else takes it. One that is held by somebody
+    // else already, or was given back, is none of this client's.
+    for lease in leases {
+        let _ = supervisor.renew(&lease, Duration::ZERO);
+    }
     Ok(())
 }
 

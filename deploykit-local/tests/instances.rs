@@ -20,6 +20,8 @@ async fn an_instance_runs_is_left_alone_and_ends_with_all_that_it_started() {
     local.start(&fence, &spec).await.unwrap();
     let seen = until(&local, "it is ready", |s| s.instance("web-1").is_some_and(|i| i.ready)).await;
     let first = pid(&seen, "web-1");
+    let folder_id = folder_id(first);
+    eventually("it has started all", async || marked(&folder_id).len() == 3).await;
     local.start(&fence, &spec).await.unwrap();
     let again = local.inspect(&app()).await.unwrap();
     assert_eq!((again.instances.len(), pid(&again, "web-1")), (1, first));
@@ -35,11 +37,7 @@ async fn an_instance_runs_is_left_alone_and_ends_with_all_that_it_started() {
     assert!(!alive(first));
     let ended = local.inspect(&app()).await.unwrap();
     assert_eq!(ended.instances[0].exit(), Some(Exit::Signal(15)));
-    let marker = std::process::Command::new("sh")
-        .args(["-c", "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -c '^DEPLOYKIT_INSTANCE=web-1$'"])
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8(marker.stdout).unwrap().trim(), "0");
+    assert_eq!(marked(&folder_id), [0; 0], "nothing that it started is left");
     local.remove(&fence, "web-1").await.unwrap();
     local.remove(&fence, "web-1").await.unwrap();
     assert!(local.inspect(&app()).await.unwrap().is_empty());

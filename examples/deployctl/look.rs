@@ -41,11 +41,21 @@ pub async fn status(deployer: &Deployer, app: &Option<AppName>, output: &Output)
             let ready = instances.iter().filter(|i| i.ready).count();
             [status.app.to_string(), newest(status), format!("{ready}/{live}")]
         };
-        let rows = || table(["APP", "REVISION", "READY"], all.iter().map(row).collect());
+        let rows = || table(["APP", "STATE", "READY"], all.iter().map(row).collect());
         return output.value(&all, rows);
     };
     let status = deployer.status(app).await?;
+    let observation = &status.observation;
+    if status.revision.is_none() && observation.is_empty() && observation.volumes.is_empty() {
+        return Err(unknown(deployer, app));
+    }
     output.value(&status, || describe(&status))
+}
+
+fn unknown(deployer: &Deployer, app: &AppName) -> Error {
+    Error::new(ErrorKind::NotFound, "look at the app", "there is nothing of it")
+        .on(deployer.backend().name())
+        .with("app", app)
 }
 
 /// The public addresses of an app's services.
@@ -58,11 +68,11 @@ pub fn public(status: &Status) -> impl Iterator<Item = (&ServiceName, String)> {
 
 fn newest(status: &Status) -> String {
     let Some(revision) = &status.revision else { return "not deployed".into() };
-    format!("{} ({})", revision.number, revision.outcome.word())
+    format!("revision {}, {}", revision.number, revision.outcome.word())
 }
 
 fn describe(status: &Status) -> String {
-    let mut parts = vec![format!("{}: revision {}", status.app, newest(status))];
+    let mut parts = vec![format!("{}: {}", status.app, newest(status))];
     if let Some(Revision { outcome: Outcome::Failed { message, diagnoses }, .. }) = &status.revision
     {
         parts.push(message.clone());
@@ -89,6 +99,7 @@ fn describe(status: &Status) -> String {
         })
     });
     parts.push(table(["SERVICE", "PORT", "ADDRESS", "PUBLIC"], endpoints.collect()));
+    parts.retain(|part| !part.is_empty());
     if !observation.volumes.is_empty() {
         let names: Vec<&str> = observation.volumes.iter().map(AsRef::as_ref).collect();
         parts.push(format!("volumes: {}", names.join(", ")));
@@ -111,6 +122,9 @@ fn state(instance: &Instance) -> String {
 /// The revisions of an app, oldest first.
 pub async fn history(deployer: &Deployer, app: &AppName, output: &Output) -> Result<()> {
     let revisions = deployer.history(app).await?;
+    if revisions.is_empty() {
+        return Err(unknown(deployer, app));
+    }
     let row = |revision: &Revision| {
         [
             revision.number.to_string(),

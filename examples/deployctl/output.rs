@@ -17,7 +17,8 @@ pub struct Output {
 impl Output {
     /// Writes one answer: `value`, or `text` for people.
     pub fn value(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
-        self.line(&if self.json { json(value) } else { text() })
+        let line = if self.json { json(value) } else { text() };
+        if line.is_empty() { Ok(()) } else { self.line(&line) }
     }
 
     /// Writes a line as it is.
@@ -52,8 +53,11 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Lines of equally wide columns, the first being the headings.
+/// Lines of equally wide columns, the first being the headings; nothing where there are no rows.
 pub fn table<const N: usize>(headings: [&str; N], rows: Vec<[String; N]>) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
     let headings = headings.map(str::to_owned);
     let mut widths = headings.each_ref().map(String::len);
     for row in &rows {

@@ -25,8 +25,9 @@ pub(super) async fn data_is_kept_over_updates_and_shared(t: &Test) {
 async fn runs(t: &Test, replicas: usize) -> Vec<Vec<String>> {
     let found = std::sync::Mutex::new(BTreeMap::new());
     t.eventually("an answer of each replica", || async {
-        let body = t.file("web", "VOLUMES_DIR", "own/runs").await.body;
-        let lines: Vec<String> = body.lines().map(str::to_owned).collect();
+        let answer = t.file("web", "VOLUMES_DIR", "own/runs").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let lines: Vec<String> = answer.body.lines().map(str::to_owned).collect();
         let mut found = found.lock().unwrap();
         found.insert(lines[0].clone(), lines);
         (found.len() == replicas).then_some(())

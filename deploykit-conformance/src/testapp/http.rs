@@ -66,7 +66,10 @@ async fn answer(app: &Testapp, request: Request<Incoming>) -> Response<Body> {
             Ok(body) => body,
             Err(error) => return text(StatusCode::BAD_GATEWAY, error.to_string()),
         },
-        "/file" => return file(request, query.strip_prefix("path=").unwrap_or_default()).await,
+        "/file" => {
+            let path = app.expand(query.strip_prefix("path=").unwrap_or_default());
+            return file(request, &path).await;
+        }
         _ => return text(StatusCode::NOT_FOUND, "no such page"),
     };
     text(StatusCode::OK, body)

@@ -10,7 +10,7 @@
 //! | `GET /version`, `/instance`, `/args`, `/env`, `/count` | one of its facts |
 //! | `GET /peer?name=S` | what the service S answers at the address that the environment tells |
 //! | `GET /healthz` | 200, or 503 while its dials make it ill |
-//! | `GET /file?path=P`, `PUT /file?path=P` | reads or writes a file |
+//! | `GET /file?path=P`, `PUT /file?path=P` | reads or writes a file; P may begin with `$VARIABLE/` |
 //! | `POST /grpc.health.v1.Health/Check` | the [gRPC health protocol](https://grpc.io/docs/guides/health-checking/) |
 //!
 //! On `PORT_TCP`, where that is set, it echoes bytes. As `testapp exec …` it is a command to run
@@ -55,6 +55,13 @@ impl Testapp {
         self.env.get("DEPLOYKIT_INSTANCE").map_or("", String::as_str)
     }
 
+    /// A path that may begin with a variable of the environment.
+    fn expand(&self, path: &str) -> String {
+        let split = path.strip_prefix('$').and_then(|rest| rest.split_once('/'));
+        let known = split.and_then(|(name, rest)| Some((self.env.get(name)?, rest)));
+        known.map_or_else(|| path.to_owned(), |(folder, rest)| format!("{folder}/{rest}"))
+    }
+
     fn facts(&self) -> String {
         serde_json::json!({ "version": self.dials.version, "instance": self.instance() })
             .to_string()
@@ -96,6 +103,7 @@ pub fn run() -> ExitCode {
 }
 
 async fn serve(app: Arc<Testapp>) -> std::io::Result<u8> {
+    let stopped = asked_to_stop(&app.dials)?;
     println!("testapp {} started as {}", app.dials.version, app.instance());
     if let Some(line) = &app.dials.print {
         println!("{line}");
@@ -115,7 +123,7 @@ async fn serve(app: Arc<Testapp>) -> std::io::Result<u8> {
     let code = tokio::select! {
         failed = served => return failed.unwrap_or_else(|e| Err(std::io::Error::other(e))),
         () = ends => app.dials.exit_code as u8,
-        name = asked_to_stop(&app.dials)? => {
+        name = stopped => {
             println!("stopping on {name}");
             sleep(app.dials.drain).await;
             0
@@ -125,7 +133,8 @@ async fn serve(app: Arc<Testapp>) -> std::io::Result<u8> {
     Ok(code)
 }
 
-/// Waits for a signal that asks it to end; forever where it takes no notice.
+/// Listens for signals from now on, and waits for one that asks it to end; forever where it takes
+/// no notice.
 fn asked_to_stop(dials: &Dials) -> std::io::Result<impl Future<Output = &'static str> + use<>> {
     let signals = [
         ("Term", SignalKind::terminate()),

@@ -1,5 +1,5 @@
 //! Backends in memory, for the tests of programs that embed this library: nothing is started, no
-//! file is written, and under [`tokio::time::pause`] a rollout of minutes takes no time.
+//! file is written, and under `tokio::time::pause` a rollout of minutes takes no time.
 //!
 //! ```
 //! use deploykit_core::memory;

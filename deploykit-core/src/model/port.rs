@@ -52,7 +52,8 @@ pub enum Publish {
     Internal,
     /// Also callers outside; the backend chooses the address and the status reports it.
     Public,
-    /// Also callers outside, at this port of the host.
+    /// Also callers outside, at this port of the host. HTTP and TCP are balanced there, over any
+    /// number of instances; datagrams are not, so that only one instance may run at a time.
     HostPort(u16),
     /// Also callers outside, by the host name and path of an HTTP request.
     Route(Route),

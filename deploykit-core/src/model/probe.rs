@@ -36,6 +36,15 @@ impl Probes {
 }
 
 /// One question, and how often it is asked.
+///
+/// ```
+/// use std::time::Duration;
+/// use deploykit_core::model::{Check, Probe};
+/// let probe = Probe::http("/healthz").at_port(9090).interval(Duration::from_secs(5));
+/// assert_eq!(probe.check.port(), Some(9090));
+/// assert_eq!(probe.failure_threshold, 3);
+/// assert_eq!(Probe::exec(["/usr/bin/test", "-e", "/ready"]).check.kind(), "exec");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {

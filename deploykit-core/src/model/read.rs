@@ -56,6 +56,16 @@ impl App {
 }
 
 fn read(text: &str, problems: &mut Problems) -> Option<App> {
+    let (app, unsure) = structure(text, problems)?;
+    if let Some(unsure) = unsure {
+        app.check(&unsure, problems);
+    }
+    Some(app)
+}
+
+/// The app without a look across its fields, and the services and jobs of which something could
+/// not be read; nothing for these where so much is missing that no look is worth it.
+fn structure(text: &str, problems: &mut Problems) -> Option<(App, Option<BTreeSet<String>>)> {
     if text.len() > MAX_FILE {
         let what = format!("the file has {} bytes, more than {MAX_FILE}", text.len());
         problems.add(Path::default(), what, "put large contents into images or volumes");
@@ -77,11 +87,8 @@ fn read(text: &str, problems: &mut Problems) -> Option<App> {
         Repair { problems, unsure: BTreeSet::new(), renamed: BTreeMap::new(), lost: false };
     repair.duplicates(&mut tree, &mut Vec::new());
     let app = repair.read(&mut tree)?;
-    if !repair.lost {
-        let unsure = repair.unsure;
-        app.check(&unsure, problems);
-    }
-    Some(app)
+    let unsure = (!repair.lost).then_some(repair.unsure);
+    Some((app, unsure))
 }
 
 fn parse(text: &str) -> Result<Node, serde_saphyr::Error> {
@@ -341,3 +348,7 @@ fn hops(tree: &Node, path: &serde_path_to_error::Path) -> Vec<Hop> {
     }
     hops
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -49,7 +49,8 @@ pub enum Strategy {
     Recreate,
     /// All new ones are started and take the requests at once when all are ready.
     BlueGreen,
-    /// Growing shares of the instances are new ones.
+    /// Growing shares of the instances are new ones; after the last step, all are, whatever its
+    /// share was. For a fixed number of replicas only.
     Canary(Vec<CanaryStep>),
 }
 

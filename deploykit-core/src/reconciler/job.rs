@@ -42,6 +42,7 @@ pub(super) async fn run<R: Runtime>(work: &Work<'_, R>, run: &str) -> Result<()>
             hash: hash.clone(),
             slot: 0,
             job: true,
+            depends_on: work.depends_on(),
             template: template.clone(),
         };
         work.runtime.start(&work.context.fence, &spec).await?;

@@ -10,7 +10,7 @@ mod rollout;
 mod strategy;
 mod view;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use futures_util::stream::BoxStream;
 use crate::capability::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::SpecHash;
-use crate::model::{AppName, ServiceName};
+use crate::model::{AppName, Condition, ServiceName};
 use crate::observation::Observation;
 use crate::orchestrator::{
     ExecOutput, ExecRequest, ImageBuilder, LogLine, LogQuery, Orchestrator, StepContext,
@@ -95,6 +95,11 @@ impl<R: Runtime> Work<'_, R> {
         })?;
         let hash = SpecHash::of(&template);
         Ok((template, hash))
+    }
+
+    fn depends_on(&self) -> BTreeMap<ServiceName, Condition> {
+        let workload = self.context.target.app.workload(self.name);
+        workload.map(|workload| workload.depends_on.clone()).unwrap_or_default()
     }
 
     /// Makes the endpoints whose addresses instances of `template` are told, and the service's own.

@@ -287,6 +287,7 @@ impl<R: Runtime> Rollout<'_, R> {
                 hash: self.hash.clone(),
                 slot,
                 job: false,
+                depends_on: self.work.depends_on(),
                 template: self.template.clone(),
             })
             .collect()

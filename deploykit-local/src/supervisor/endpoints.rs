@@ -108,7 +108,7 @@ impl State {
                         hosted.address(listener.declared)?,
                     ))
                 };
-                proxy.set_backends(backends.iter().filter_map(|hosted| address(hosted)));
+                proxy.set_backends(backends.iter().filter_map(address));
             }
         }
     }

@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use deploykit_core::model::Condition;
 use deploykit_core::{Exit, InstanceState, Result};
 use tokio::time::Instant;
 
@@ -15,6 +17,9 @@ use super::{Hosted, Supervisor};
 use crate::database::InstanceRow;
 use crate::error;
 use crate::process::{Identity, Process, boot_id, scan};
+
+/// How long an instance waits for what it depends on, after a boot.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Supervisor {
     /// Adopts, ends and starts until the folder is as its rows say.
@@ -82,9 +87,45 @@ impl Supervisor {
                         live.phase.exit = Some(Exit::Lost);
                     });
                 }
-                self.tasks.spawn(Arc::clone(self).host(hosted, None));
+                self.tasks.spawn(Arc::clone(self).host_in_order(hosted));
             }
         }
+    }
+
+    /// Hosts an instance once what it depends on is there, or has not come up for too long.
+    async fn host_in_order(self: Arc<Self>, hosted: Arc<Hosted>) {
+        let there = async {
+            let mut changes = self.subscribe(&hosted.app);
+            while !self.is_depended_on_there(&hosted) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            late = tokio::time::timeout(PATIENCE, there) => if late.is_err() {
+                self.note(format_args!("{}: starts without what it depends on", hosted.spec.id));
+            },
+            () = hosted.stop.cancelled() => {}
+            () = self.closing.cancelled() => {}
+        }
+        self.host(hosted, None).await;
+    }
+
+    fn is_depended_on_there(&self, hosted: &Hosted) -> bool {
+        let state = self.state();
+        hosted.spec.depends_on.iter().all(|(service, condition)| {
+            let mut of = state
+                .instances
+                .values()
+                .filter(|other| other.app == hosted.app && other.spec.service == *service);
+            match condition {
+                Condition::Started => of.any(|other| other.live().state == InstanceState::Running),
+                Condition::Healthy => of.any(|other| other.live().ready),
+                // A job that had not succeeded would have kept this instance from being made.
+                Condition::Completed => true,
+            }
+        })
     }
 }
 

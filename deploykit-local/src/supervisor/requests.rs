@@ -26,7 +26,6 @@ impl Supervisor {
             Request::Delete { fence, key, version } => {
                 json(self.state().database.delete(&fence, &key, version))
             }
-            Request::Acquire { app, holder, ttl } => json(self.acquire(&app, &holder, ttl)),
             Request::Renew { lease, ttl } => json(self.renew(&lease, ttl)),
             Request::Release { lease } => json(self.state().database.release(&lease)),
             Request::PutSecret { app, name, value, only_first } => {
@@ -45,7 +44,9 @@ impl Supervisor {
                 json(self.state().database.delete_secrets(&app, &name, &versions))
             }
             Request::Inspect { app } => json(Ok(self.inspect(&app))),
-            Request::Watch { .. } => Err(broken("a watch wants a connection of its own".into())),
+            Request::Watch { .. } | Request::Acquire { .. } => {
+                Err(broken("this request is answered by the connection that it came on".into()))
+            }
             Request::EnsureVolume { fence, name } => json(self.ensure_volume(&fence, &name)),
             Request::RemoveVolume { fence, name } => json(self.remove_volume(&fence, &name)),
             Request::EnsureEndpoint { fence, endpoint } => {
@@ -109,6 +110,7 @@ impl Supervisor {
     }
 }
 
-fn json<T: Serialize>(result: Result<T>) -> Result<Value> {
+/// A result as an answer carries it.
+pub(crate) fn json<T: Serialize>(result: Result<T>) -> Result<Value> {
     serde_json::to_value(result?).map_err(|e| broken(format!("an answer cannot be written: {e}")))
 }

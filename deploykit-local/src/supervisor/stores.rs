@@ -16,7 +16,7 @@ use crate::secrets::Key;
 impl Supervisor {
     /// See [`StateStore::acquire`](deploykit_core::StateStore::acquire). The clock is this
     /// supervisor's own; after its restart every lease runs anew.
-    pub(super) fn acquire(&self, app: &AppName, holder: &str, ttl: Duration) -> Result<Lease> {
+    pub(crate) fn acquire(&self, app: &AppName, holder: &str, ttl: Duration) -> Result<Lease> {
         let mut state = self.state();
         let expired = state.leases.get(app).is_none_or(|end| Instant::now() >= *end);
         let lease = state.database.acquire(app, holder, ttl, expired)?;
@@ -25,7 +25,7 @@ impl Supervisor {
     }
 
     /// See [`StateStore::renew`](deploykit_core::StateStore::renew).
-    pub(super) fn renew(&self, lease: &Lease, ttl: Duration) -> Result<()> {
+    pub(crate) fn renew(&self, lease: &Lease, ttl: Duration) -> Result<()> {
         let mut state = self.state();
         state.database.renew(lease, ttl)?;
         state.leases.insert(lease.fence.app.clone(), Instant::now() + ttl);

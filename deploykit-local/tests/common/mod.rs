@@ -94,6 +94,7 @@ pub fn instance(id: &str, of: &str, template: Template) -> InstanceSpec {
         hash,
         slot: 0,
         job: false,
+        depends_on: BTreeMap::new(),
         template,
     }
 }
@@ -151,4 +152,22 @@ pub fn supervisor(folder: &Path) -> Option<u32> {
 pub async fn stop_and_remove(local: &Local, fence: &Fence, id: &str) {
     local.stop(fence, id).await.unwrap();
     local.remove(fence, id).await.unwrap();
+}
+
+fn environment(pid: u32) -> Vec<String> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|b| *b == 0).map(|v| String::from_utf8_lossy(v).into_owned()).collect()
+}
+
+/// The marker of the folder that a process belongs to.
+pub fn folder_id(pid: u32) -> String {
+    let environment = environment(pid);
+    environment.into_iter().find(|v| v.starts_with("DEPLOYKIT_FOLDER=")).unwrap()
+}
+
+/// The living processes that carry a folder's marker.
+pub fn marked(folder_id: &str) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| alive(*pid) && environment(*pid).iter().any(|v| v == folder_id)).collect()
 }

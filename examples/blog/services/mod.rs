@@ -61,6 +61,14 @@ pub struct Post {
     pub words: Option<usize>,
 }
 
+impl Post {
+    /// Whether this is that post, whatever version tells it.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.id, &self.author, &self.title, &self.body)
+            == (other.id, &other.author, &other.title, &other.body)
+    }
+}
+
 /// The newest posts, and how many there are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PostList {

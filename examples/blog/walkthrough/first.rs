@@ -11,7 +11,7 @@ use super::Walkthrough;
 use super::report::{Failure, Outcome, expect, until};
 use super::site::{instance, read, status};
 use crate::app::SESSION_KEY;
-use crate::services::{Comment, Credentials, Post};
+use crate::services::{Comment, Credentials};
 
 /// Who uses the blog in this walkthrough.
 pub fn ada() -> Credentials {
@@ -80,8 +80,7 @@ impl Walkthrough {
         }
         for post in &self.posts {
             let path = format!("/api/posts/{}", post.id);
-            let told: Post = read(&self.site.get(&path).await?, StatusCode::OK)?;
-            expect(told == *post, format_args!("{post:?}"), format_args!("{told:?}"))?;
+            self.site.check(post).await?;
             let written: Vec<&Comment> =
                 comments.iter().filter(|(id, _)| *id == post.id).map(|(_, c)| c).collect();
             let answer = self.site.get(&format!("{path}/comments")).await?;

@@ -163,10 +163,7 @@ impl Visitor {
             let wanted = &self.posts[tally.sent as usize % self.posts.len()];
             let path = format!("/api/posts/{}", wanted.id);
             let answer = open.send(self.site.request(Method::GET, &path, &())?).await?;
-            matching(&answer, StatusCode::OK, |p| {
-                (p.id, &p.title, &p.body, &p.author)
-                    == (wanted.id, &wanted.title, &wanted.body, &wanted.author)
-            })?;
+            matching(&answer, StatusCode::OK, |post| post.is(wanted))?;
             answer
         };
         *tally.versions.entry(version(&answer)).or_default() += 1;

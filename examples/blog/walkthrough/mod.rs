@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use deploykit::model::{AppName, ServiceName};
 use deploykit::{Applied, Change, Deployer, Instance, Observation, Plan};
+use futures_util::StreamExt;
 
 use crate::Result;
 use crate::app::{APP, Release};
@@ -139,15 +140,19 @@ impl Walkthrough {
         Load::start(&self.site, &self.posts, mix)
     }
 
-    /// Takes note of what a load has written, and checks that the blog has all of it, once.
+    /// Takes note of what a load has written, and reads every post that was ever acknowledged:
+    /// each is there once, word by word.
     async fn check_data(&mut self, tally: &Tally) -> Result<(), Failure> {
         self.posts.extend(tally.written.iter().cloned());
-        let list = self.site.list().await?;
-        expect(
-            list.total as usize == self.posts.len(),
-            format_args!("{} posts", self.posts.len()),
-            format_args!("{} posts", list.total),
-        )
+        let total = self.site.list().await?.total;
+        let known = self.posts.len();
+        expect(total as usize == known, format_args!("{known} posts"), total)?;
+        let reads = self.posts.iter().map(|post| self.site.check(post));
+        let mut reads = futures_util::stream::iter(reads).buffer_unordered(8);
+        while let Some(read) = reads.next().await {
+            read?;
+        }
+        Ok(())
     }
 
     fn say_how_to_look(&self) {

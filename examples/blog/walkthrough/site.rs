@@ -68,6 +68,13 @@ impl Site {
         read(&self.post(&path, &remark).await?, StatusCode::CREATED)
     }
 
+    /// Checks that a post is told as it was written.
+    pub async fn check(&self, post: &Post) -> Result<(), Failure> {
+        let answer = self.get(&format!("/api/posts/{}", post.id)).await?;
+        let told: Post = read(&answer, StatusCode::OK)?;
+        expect(told.is(post), format_args!("{post:?}"), format_args!("{told:?}"))
+    }
+
     pub async fn list(&self) -> Result<PostList, Failure> {
         read(&self.get("/api/posts").await?, StatusCode::OK)
     }

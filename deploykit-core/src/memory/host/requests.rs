@@ -181,7 +181,7 @@ impl Host {
             return Ok(none);
         };
         let found = match folder {
-            "secrets" => {
+            "secrets" | "$SECRETS_DIR" => {
                 let version = self.read(app, |app| {
                     let template = &app.instances.get(instance)?.spec.template;
                     template.secrets.get_key_value(name).map(|(name, v)| (name.clone(), *v))
@@ -190,11 +190,11 @@ impl Host {
                 let value = crate::SecretStore::get(&self.0.secrets, app, &name, version).await?;
                 Some(String::from_utf8_lossy(value.expose()).into_owned())
             }
-            "configs" => self.read(app, |app| {
+            "configs" | "$CONFIGS_DIR" => self.read(app, |app| {
                 let template = &app.instances.get(instance)?.spec.template;
                 template.configs.get(name).cloned()
             }),
-            "volumes" => {
+            "volumes" | "$VOLUMES_DIR" => {
                 self.change(app, |app| {
                     let (volume, file) = name.split_once('/')?;
                     let sim = app.instances.get(instance)?;

@@ -55,6 +55,7 @@ impl Bench {
             hash: SpecHash::of(&template),
             slot: 0,
             job: false,
+            depends_on: BTreeMap::new(),
             template,
         };
         self.host.start(&self.fence, &spec).await?;
