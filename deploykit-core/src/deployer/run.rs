@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tracing::Instrument as _;
 
 use super::Deployer;
 use super::lock::DeployLock;
@@ -81,7 +82,15 @@ impl Deployer {
                     states[place] = State::Running;
                     progress.event(&Event::StepStarted { step: place, goal: step.goal.clone() });
                     let context = &context;
-                    running.push(async move { (place, self.execute(step, context).await) });
+                    let span = tracing::info_span!(
+                        "step",
+                        app = %context.fence.app,
+                        service = subject(&step.goal).map(tracing::field::display),
+                        revision = context.revision,
+                        goal = %step.goal,
+                    );
+                    let executed = self.execute(step, context).instrument(span);
+                    running.push(async move { (place, executed.await) });
                 }
             }
             if running.is_empty() {
