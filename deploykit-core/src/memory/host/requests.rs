@@ -108,15 +108,11 @@ impl Host {
             };
         }
         self.change(app, |app| {
-            let Some(sim) = app.instances.get_mut(&taken.instance) else {
+            let instance = &taken.instance;
+            let Some(sim) = app.instances.get(instance) else {
                 return Ok(Response { status: 502, body: String::new() });
             };
-            sim.served += 1;
             let served = sim.served;
-            let (Some(sim), instance) = (app.instances.get(&taken.instance), &taken.instance)
-            else {
-                return Ok(Response { status: 502, body: String::new() });
-            };
             let version = &sim.dials.version;
             let ok = |body: String| Response { status: 200, body };
             Ok(match path {
@@ -154,6 +150,7 @@ impl Host {
                 let (id, sim) =
                     takers.iter_mut().min_by_key(|(_, sim)| (sim.in_flight, sim.served))?;
                 sim.in_flight += 1;
+                sim.served += 1;
                 Some(((*id).clone(), sim.seen.restarts))
             });
             if let Some((instance, restarts)) = taken {
