@@ -107,12 +107,11 @@ impl Host {
                 None => Ok(Response { status: 502, body: format!("{asked} is not known") }),
             };
         }
-        self.change(app, |app| {
+        self.read(app, |app| {
             let instance = &taken.instance;
             let Some(sim) = app.instances.get(instance) else {
                 return Ok(Response { status: 502, body: String::new() });
             };
-            let served = sim.served;
             let version = &sim.dials.version;
             let ok = |body: String| Response { status: 200, body };
             Ok(match path {
@@ -124,7 +123,7 @@ impl Host {
                 "/instance" => ok(instance.clone()),
                 "/env" => ok(serde_json::json!(sim.env(app)).to_string()),
                 "/args" => ok(serde_json::json!(sim.spec.template.args).to_string()),
-                "/count" => ok(served.to_string()),
+                "/count" => ok(sim.served.to_string()),
                 "/healthz" => ok("ok".into()),
                 _ => Response { status: 404, body: "no such page".into() },
             })
