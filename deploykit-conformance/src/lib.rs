@@ -32,6 +32,7 @@ mod kit;
 mod load;
 mod test;
 pub mod testapp;
+pub mod vectors;
 
 pub use bed::Bed;
 pub use client::{Answer, Client};
