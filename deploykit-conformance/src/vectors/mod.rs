@@ -2,6 +2,11 @@
 //!
 //! The program `vectors` runs one kind over a file or folder of cases.
 
+mod dockerfile_parse;
+mod dockerignore_match;
+mod image_reference;
+mod oci_image_spec;
+
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -34,7 +39,20 @@ pub struct Outcome {
 }
 
 /// Every kind that is checked here.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[
+    lines("dockerfile-parse", "dockerfile-parse.jsonl", dockerfile_parse::check),
+    lines("dockerignore-match", "dockerignore-match.jsonl", dockerignore_match::check),
+    lines("image-reference", "image-reference.jsonl", image_reference::check),
+    lines("oci-image-spec", "oci-image-spec.jsonl", oci_image_spec::check),
+];
+
+const fn lines(
+    name: &'static str,
+    path: &'static str,
+    check: fn(&Value) -> Result<(), String>,
+) -> Kind {
+    Kind { name, path, check: Check::Line(check) }
+}
 
 impl Kind {
     /// Checks every case of a file (or of a folder of cases, for the kinds that have such).
@@ -73,4 +91,16 @@ fn checked_line(
 
 fn base_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// A field of a case that is a text.
+fn text<'a>(case: &'a Value, field: &str) -> Result<&'a str, String> {
+    case[field].as_str().ok_or_else(|| format!("the case has no text `{field}`"))
+}
+
+fn expect_equal(what: &str, expected: &Value, found: &Value) -> Result<(), String> {
+    match expected == found {
+        true => Ok(()),
+        false => Err(format!("{what}: expected {expected}, found {found}")),
+    }
 }
