@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 digest of some content, like `sha256:…`. No other algorithm is taken: it is the
 /// one that every registry knows.
@@ -26,6 +27,22 @@ pub struct DigestError(String);
 const PREFIX: &str = "sha256:";
 
 impl Digest {
+    /// The digest of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::finish(Sha256::new_with_prefix(bytes))
+    }
+
+    /// The digest of what a hasher has seen.
+    pub(crate) fn finish(hasher: Sha256) -> Self {
+        use std::fmt::Write as _;
+        let mut text = PREFIX.to_owned();
+        for byte in hasher.finalize() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
+    }
+
     /// Whether `hex` is what comes after `sha256:`.
     pub(crate) fn is_hex(hex: &str) -> bool {
         hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))

@@ -24,6 +24,8 @@ pub mod media_type {
     pub const DESCRIPTOR: &str = "application/vnd.oci.descriptor.v1+json";
     /// The file `oci-layout`.
     pub const LAYOUT: &str = "application/vnd.oci.layout.header.v1+json";
+    /// Docker's name for a gzip-compressed layer.
+    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// Docker's manifest, the same document under another name.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     /// Docker's manifest list, the same document as an index.
