@@ -1,0 +1,280 @@
+//! The client's end of the supervisor's socket: connects, starts a supervisor where there is
+//! none, and connects again when it has lost one.
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deploykit_core::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::error::{self, BACKEND};
+use crate::folder::Folder;
+use crate::protocol::{Answer, Call, Hello, PROTOCOL, Reader, Request, Welcome, Writer, broken, framed, program, receive, send};
+use crate::reexec;
+
+/// How long connecting may take, a supervisor's start included.
+const CONNECT: Duration = Duration::from_secs(90);
+/// How long a supervisor may take to say its first word.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+/// How long an answer may take, beyond what the request itself waits for.
+const ANSWER: Duration = Duration::from_secs(60);
+/// How long the end of an instance may take: its grace period is known to the supervisor alone.
+const STOP: Duration = Duration::from_secs(3600);
+
+/// Who starts a supervisor where there is none.
+#[derive(Clone, Debug)]
+pub(crate) enum Starter {
+    /// The client, by executing its program again.
+    Client { keys: PathBuf },
+    /// Nobody: it lives in this program, and is gone when that says so.
+    Program,
+}
+
+/// A client of the supervisor of one folder.
+#[derive(Debug)]
+pub(crate) struct Client {
+    folder: Folder,
+    starter: Starter,
+    connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
+}
+
+/// One connection; its tasks end with it.
+#[derive(Debug)]
+struct Connection {
+    calls: mpsc::UnboundedSender<Call<Arc<Request>>>,
+    waiting: Arc<Waiting>,
+    next: AtomicU64,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting(Mutex<Option<HashMap<u64, oneshot::Sender<Result<Value>>>>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Result<Value>>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Client {
+    /// A client that connects with its first call.
+    pub(crate) fn new(folder: Folder, starter: Starter) -> Self {
+        Self { folder, starter, connection: tokio::sync::Mutex::default() }
+    }
+
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Calls the supervisor. A call that was cut off is made again where that is safe. Cancel-safe
+    /// in the sense of core's traits: what was dropped has happened wholly or not at all.
+    pub(crate) async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
+        let request = Arc::new(request);
+        let mut again = is_idempotent(&request);
+        loop {
+            let connection = self.connection().await?;
+            match connection.call(&request).await {
+                Some(answer) => {
+                    let value = answer?;
+                    return serde_json::from_value(value).map_err(|e| broken(format!("an answer cannot be read: {e}")));
+                }
+                None => self.forget(&connection).await,
+            }
+            if !std::mem::take(&mut again) {
+                return Err(broken("the supervisor ended before it answered; run it again".into()));
+            }
+        }
+    }
+
+    /// Changes of an app: an item at once, and one after each change. Ends when the connection does.
+    pub(crate) async fn watch(&self, request: Request) -> Result<WatchStream> {
+        let (mut reader, mut writer) = self.connect().await?;
+        send(&mut writer, &Call { id: 0, request }).await?;
+        let _: Answer = receive(&mut reader).await?;
+        Ok(WatchStream { reader, _writer: writer })
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(Arc::clone(connection));
+        }
+        let (reader, writer) = self.connect().await?;
+        let connection = Arc::new(Connection::new(reader, writer));
+        *slot = Some(Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    async fn forget(&self, lost: &Arc<Connection>) {
+        let mut slot = self.connection.lock().await;
+        if slot.as_ref().is_some_and(|connection| Arc::ptr_eq(connection, lost)) {
+            *slot = None;
+        }
+    }
+
+    /// A connection with a supervisor that speaks this protocol.
+    async fn connect(&self) -> Result<(Reader, Writer)> {
+        let deadline = Instant::now() + CONNECT;
+        let mut pause = Duration::from_millis(2);
+        loop {
+            if let Some(connection) = self.knock().await? {
+                return Ok(connection);
+            }
+            let Starter::Client { keys } = &self.starter else {
+                return Err(broken("the supervisor within this program has ended".into()));
+            };
+            // The folder goes with a supervisor that had nothing left to host.
+            Folder::open(self.folder.path())?;
+            if !reexec::start(&self.folder, keys).await? {
+                // Another one is coming up, or going.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(100));
+            }
+            if Instant::now() >= deadline {
+                let message = "another process holds the folder's lock and does not answer; end it and run this again";
+                let error = Error::new(ErrorKind::Timeout, "reach the supervisor", message);
+                return Err(error.on(BACKEND).with("path", self.folder.path().display()));
+            }
+        }
+    }
+
+    /// Tries once; nothing where no supervisor answers.
+    async fn knock(&self) -> Result<Option<(Reader, Writer)>> {
+        let failed = |e| error::io("reach the supervisor", &self.folder.socket(), e);
+        let stream = match self.folder.with_socket(|path| StdStream::connect(path)) {
+            Ok(stream) => stream,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(failed(e)),
+        };
+        stream.set_nonblocking(true).map_err(failed)?;
+        let stream = UnixStream::from_std(stream).map_err(failed)?;
+        let (peer, me) = (stream.peer_cred().map_err(failed)?.uid(), rustix::process::getuid().as_raw());
+        if peer != me {
+            let message = format!("the folder's socket is served by user {peer}, and you are user {me}");
+            let error = Error::new(ErrorKind::Unauthorized, "reach the supervisor", message);
+            return Err(error.on(BACKEND).with("path", self.folder.path().display()));
+        }
+        let (mut reader, mut writer) = framed(stream);
+        let greeting = async {
+            send(&mut writer, &Hello { protocol: PROTOCOL, program: program() }).await?;
+            receive::<Welcome, _>(&mut reader).await
+        };
+        match timeout(FIRST_WORD, greeting).await {
+            Ok(Ok(welcome)) if welcome.protocol == PROTOCOL => Ok(Some((reader, writer))),
+            Ok(Ok(welcome)) => Err(self.foreign(&welcome)),
+            // It was just ending.
+            Ok(Err(_)) => Ok(None),
+            Err(_) => {
+                let message = "the supervisor does not answer; end it and run this again (its instances go on)";
+                Err(Error::new(ErrorKind::Timeout, "reach the supervisor", message).on(BACKEND))
+            }
+        }
+    }
+
+    fn foreign(&self, welcome: &Welcome) -> Error {
+        let message = format!(
+            "the folder's supervisor is {} with protocol {}, and this program is {} with protocol {PROTOCOL}: \
+             use that version, or end it with `kill {}` and run this again (its instances go on and are adopted)",
+            welcome.program,
+            welcome.protocol,
+            program(),
+            welcome.pid
+        );
+        let error = Error::new(ErrorKind::Unsupported, "reach the supervisor", message);
+        error.on(BACKEND).with("path", self.folder.path().display())
+    }
+}
+
+/// Items of [`Client::watch`].
+pub(crate) struct WatchStream {
+    reader: Reader,
+    _writer: Writer,
+}
+
+impl WatchStream {
+    /// Waits for the next change. Cancel-safe.
+    pub(crate) async fn changed(&mut self) -> Result<()> {
+        receive::<Answer, _>(&mut self.reader).await?.result.map(|_| ())
+    }
+}
+
+impl Connection {
+    fn new(mut reader: Reader, mut writer: Writer) -> Self {
+        let (calls, mut outgoing) = mpsc::unbounded_channel::<Call<Arc<Request>>>();
+        let waiting = Arc::new(Waiting(Mutex::new(Some(HashMap::new()))));
+        let mut tasks = JoinSet::new();
+        let lost = Arc::clone(&waiting);
+        tasks.spawn(async move {
+            while let Some(call) = outgoing.recv().await {
+                let call = Call { id: call.id, request: &*call.request };
+                if send(&mut writer, &call).await.is_err() {
+                    lost.lock().take();
+                    return;
+                }
+            }
+        });
+        let lost = Arc::clone(&waiting);
+        tasks.spawn(async move {
+            while let Ok(Answer { id, result }) = receive(&mut reader).await {
+                let asker = lost.lock().as_mut().and_then(|waiting| waiting.remove(&id));
+                if let Some(asker) = asker {
+                    let _ = asker.send(result);
+                }
+            }
+            // Everyone who still waits learns that the connection is gone.
+            lost.lock().take();
+        });
+        Self { calls, waiting, next: AtomicU64::new(1), _tasks: tasks }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.waiting.lock().is_none()
+    }
+
+    /// Nothing where the connection was lost before the answer came.
+    async fn call(&self, request: &Arc<Request>) -> Option<Result<Value>> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        self.waiting.lock().as_mut()?.insert(id, sender);
+        self.calls.send(Call { id, request: Arc::clone(request) }).ok()?;
+        let deadline = deadline(request);
+        match timeout(deadline, answer).await {
+            Ok(answer) => answer.ok(),
+            Err(_) => {
+                if let Some(waiting) = self.waiting.lock().as_mut() {
+                    waiting.remove(&id);
+                }
+                let message = format!("no answer within {} s; it may still happen", deadline.as_secs());
+                Some(Err(Error::new(ErrorKind::Timeout, "call the supervisor", message).on(BACKEND)))
+            }
+        }
+    }
+}
+
+fn deadline(request: &Request) -> Duration {
+    match request {
+        Request::Stop { .. } => STOP,
+        Request::Drain { deadline, .. } => ANSWER.saturating_add(*deadline),
+        _ => ANSWER,
+    }
+}
+
+/// Whether making the call twice is the same as making it once.
+fn is_idempotent(request: &Request) -> bool {
+    !matches!(
+        request,
+        Request::Put { .. } | Request::Delete { .. } | Request::Acquire { .. } | Request::PutSecret { only_first: false, .. }
+    )
+}

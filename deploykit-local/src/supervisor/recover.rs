@@ -1,0 +1,115 @@
+//! Taking over a folder: what an earlier supervisor, or the boot before, left behind.
+//!
+//! A row is written before its process is started, and the process carries the row's id in its
+//! environment, so there is no moment in which a process could be lost. A child that has not
+//! reached its exec yet still holds the lock of the folder with the supervisor's open files: who
+//! has the lock sees every process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use deploykit_core::{Exit, InstanceState, Result};
+use tokio::time::Instant;
+
+use super::{Hosted, Supervisor};
+use crate::database::InstanceRow;
+use crate::error;
+use crate::process::{Identity, Process, boot_id, scan};
+
+impl Supervisor {
+    /// Adopts, ends and starts until the folder is as its rows say.
+    pub(super) async fn recover(self: &Arc<Self>) -> Result<()> {
+        let failed = |e| error::io("look for running instances", std::path::Path::new("/proc"), e);
+        let (rows, endpoints) = {
+            let mut state = self.state();
+            let held = state.database.held()?;
+            state.leases = held.into_iter().map(|(app, ttl)| (app, Instant::now() + ttl)).collect();
+            (state.database.instances()?, state.database.endpoints()?)
+        };
+        for row in endpoints {
+            self.serve_again(row);
+        }
+        let boot = boot_id().map_err(failed)?;
+        let leaders = leaders(&self.folder_id).map_err(failed)?;
+        let mut living = BTreeMap::new();
+        for row in &rows {
+            if let Some(process) = adopt(row, &boot, &leaders).map_err(failed)? {
+                living.insert(row.spec.id.clone(), process);
+            }
+        }
+        // Whatever else carries the folder's marker belongs to an instance that has ended.
+        let kept: BTreeSet<String> = living.keys().cloned().collect();
+        let folder_id = self.folder_id.clone();
+        let swept = tokio::task::spawn_blocking(move || scan::sweep(&folder_id, |f| !kept.contains(&f.instance)));
+        swept.await.map_err(std::io::Error::other).and_then(|swept| swept).map_err(failed)?;
+        let known: BTreeSet<String> = rows.iter().map(|row| row.spec.id.clone()).collect();
+        self.delivery.retain(|id| known.contains(id)).map_err(failed)?;
+        for row in rows {
+            let process = living.remove(&row.spec.id);
+            self.take_over(row, process, &boot);
+        }
+        self.tasks.spawn(Arc::clone(self).bind_again());
+        Ok(())
+    }
+
+    fn take_over(self: &Arc<Self>, row: InstanceRow, process: Option<Process>, boot: &str) {
+        let before = row.phase.process.clone();
+        let hosted = Arc::new(Hosted::new(row));
+        {
+            let mut state = self.state();
+            state.ports.keep(&hosted.phase().ports);
+            state.instances.insert(hosted.spec.id.clone(), Arc::clone(&hosted));
+        }
+        if hosted.ended.is_cancelled() {
+            return;
+        }
+        let phase = hosted.phase();
+        match process {
+            Some(process) => self.update(&hosted, |live| {
+                live.phase.process = Some(process.identity().clone());
+                live.state = InstanceState::Running;
+                self.tasks.spawn(Arc::clone(self).host(Arc::clone(&hosted), Some(process)));
+            }),
+            // It ended while nobody watched. A job is never started twice: what it has done by
+            // then is not known.
+            None if phase.stopped || hosted.spec.job => self.over(&hosted, Exit::Lost, None),
+            None => {
+                if before.is_some_and(|before| before.boot == boot) {
+                    self.update(&hosted, |live| {
+                        live.phase.process = None;
+                        live.phase.exit = Some(Exit::Lost);
+                    });
+                }
+                self.tasks.spawn(Arc::clone(self).host(hosted, None));
+            }
+        }
+    }
+}
+
+/// The process of each instance that leads its group: the one that a supervisor started.
+fn leaders(folder_id: &str) -> std::io::Result<BTreeMap<String, (u32, u64)>> {
+    let mut leaders = BTreeMap::new();
+    for found in scan::marked(folder_id)?.into_iter().filter(|found| found.stat.group == found.pid) {
+        let earliest = leaders.entry(found.instance).or_insert((found.pid, found.stat.started));
+        if found.stat.started < earliest.1 {
+            *earliest = (found.pid, found.stat.started);
+        }
+    }
+    Ok(leaders)
+}
+
+/// The process of a row: the one that it names, or, where the supervisor died between the start
+/// and the note of it, the one that names the row.
+fn adopt(row: &InstanceRow, boot: &str, leaders: &BTreeMap<String, (u32, u64)>) -> std::io::Result<Option<Process>> {
+    if row.phase.over {
+        return Ok(None);
+    }
+    let identity = match &row.phase.process {
+        Some(identity) => identity.clone(),
+        None => match leaders.get(&row.spec.id) {
+            Some((pid, started)) => Identity { boot: boot.to_owned(), pid: *pid, started: *started },
+            None => return Ok(None),
+        },
+    };
+    Process::adopt(identity)
+}
