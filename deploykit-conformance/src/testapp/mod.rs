@@ -67,10 +67,8 @@ pub fn run_if_asked() -> Option<ExitCode> {
 
 /// Runs the test application until it ends.
 pub fn run() -> ExitCode {
-    let args: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let own = args.iter().map(String::as_str).skip_while(|arg| *arg == WORD);
     if own.clone().next() == Some("exec") {
         return exec::run(&own.skip(1).collect::<Vec<_>>());
