@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use deploykit_compose::{VolumeKind, dotenv, interpolate, parse_port, parse_volume};
+use deploykit_compose::{
+    Node, VolumeKind, dotenv, from_yaml, interpolate, merge, parse_port, parse_volume,
+};
 use serde_json::{Value, json};
 
 use super::{Check, Kind};
@@ -39,6 +41,14 @@ pub(super) const VOLUME_SHORT: Kind = Kind {
     name: "compose-volume-short",
     path: "compose-volume-short.jsonl",
     check: Check::Line(volume),
+    left_out: &[],
+};
+
+/// One file laid over another.
+pub(super) const MERGE: Kind = Kind {
+    name: "compose-merge",
+    path: "compose-merge.jsonl",
+    check: Check::Line(merged),
     left_out: &[],
 };
 
@@ -128,4 +138,20 @@ fn volume(case: &Value) -> Result<(), String> {
         object
     });
     compare(case, "result", came)
+}
+
+fn merged(case: &Value) -> Result<(), String> {
+    let read = |field: &str| from_yaml(text(case, field)).map_err(|e| e.to_string());
+    let came = merge(read("base")?, read("override")?).map_err(|problems| problems[0].what.clone());
+    let rejected = !case["error"].is_null();
+    match came {
+        Err(_) if rejected => Ok(()),
+        Ok(node) if !rejected && same(&node, &read("merged")?) => Ok(()),
+        other => Err(format!("expected {}, came {other:?}", text(case, "merged"))),
+    }
+}
+
+/// Whether two trees are the same; the order of a mapping does not count.
+pub(super) fn same(a: &Node, b: &Node) -> bool {
+    a == b
 }

@@ -39,8 +39,13 @@ pub struct Outcome {
 }
 
 /// Every kind that is checked here.
-pub const KINDS: &[Kind] =
-    &[compose::INTERPOLATION, compose::DOTENV, compose::PORT_SHORT, compose::VOLUME_SHORT];
+pub const KINDS: &[Kind] = &[
+    compose::INTERPOLATION,
+    compose::DOTENV,
+    compose::PORT_SHORT,
+    compose::VOLUME_SHORT,
+    compose::MERGE,
+];
 
 impl Kind {
     /// Checks every case of a file (or of a folder of cases, for the kinds that have such).
