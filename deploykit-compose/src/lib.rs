@@ -4,13 +4,16 @@
 mod diagnostic;
 mod dotenv;
 mod interpolate;
+mod load;
 mod merge;
+mod schema;
 mod short;
 mod yaml;
 
 pub use diagnostic::{ComposeError, Diagnostic};
 pub use dotenv::{DotenvError, dotenv};
 pub use interpolate::{InterpolateError, interpolate};
+pub use load::{ComposeFile, LoadOptions, Project, Variables, load};
 pub use merge::merge;
 pub use short::{
     PortError, PortShort, VolumeError, VolumeKind, VolumeShort, format_duration, parse_bytes,
@@ -31,7 +34,7 @@ pub use yaml::{Entry, Mapping, Node, Span, Value, to_yaml};
 pub fn from_yaml(text: &str) -> Result<Node, ComposeError> {
     let source = diagnostic::Source { name: "document".into(), text: text.to_owned() };
     let failed = |d| ComposeError::new(vec![d], std::sync::Arc::new(vec![source.clone()]));
-    let mut documents = yaml::parse(text, 0).map_err(failed)?;
+    let (mut documents, _) = yaml::parse(text, 0).map_err(failed)?;
     match (documents.pop(), documents.is_empty()) {
         (Some(node), true) => Ok(node),
         _ => Err(failed(Diagnostic::new(Span::default(), "", "there is not one document"))),

@@ -94,6 +94,7 @@ fn merge_at(base: Node, over: Node, path: &mut Vec<String>) -> Result<Node, Vec<
     match rule {
         Some(Rule::Replace) => Ok(over),
         Some(Rule::Sequence) => {
+            let (base, over) = without_reset(base, over);
             let mut items = sequence(base);
             items.extend(sequence(over));
             Ok(Node::new(Value::List(items), span))
@@ -171,6 +172,27 @@ fn merge_maps(mut base: Node, over: Node, path: &mut Vec<String>) -> Result<Node
 
 fn items(node: Node) -> Vec<Node> {
     if let Value::List(items) = node.value { items } else { Vec::new() }
+}
+
+/// Takes what `over` resets out of both.
+fn without_reset(mut base: Node, mut over: Node) -> (Node, Node) {
+    if let Some(map) = over.as_map_mut() {
+        map.retain(|key, entry| {
+            let keep = entry.node.mark != Mark::Reset;
+            match &mut base.value {
+                Value::Map(there) if !keep => {
+                    there.shift_remove(key);
+                }
+                Value::List(items) if !keep => {
+                    let named = |item: &Node| item.as_str()?.split('=').next().map(|name| name == key);
+                    items.retain(|item| named(item) != Some(true));
+                }
+                _ => {}
+            }
+            keep
+        });
+    }
+    (base, over)
 }
 
 /// A mapping as a list of `key=value` in the order of its texts; a scalar as a list of itself.

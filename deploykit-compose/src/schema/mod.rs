@@ -5,11 +5,15 @@ mod convert;
 mod deploy;
 mod resources;
 mod service;
+mod table;
 
-use crate::yaml::Node;
+use crate::yaml::{Node, Span};
 
-pub(crate) use check::check;
+pub(crate) use check::{check, nearest};
+pub(crate) use convert::{count_all, volume as long_volume};
 pub(crate) use resources::PROJECT;
+pub(crate) use table::object_of;
+pub use table::keys_table;
 
 /// What a value may be, and its one normal form.
 pub(crate) enum Shape {
@@ -29,6 +33,8 @@ pub(crate) enum Shape {
     Duration,
     /// An amount of bytes, kept as a text of its number.
     Bytes,
+    /// The same, but neither -1 nor a fraction.
+    Size,
     /// A scalar that is kept as text.
     Scalar,
     /// The permissions of a file, kept as an octal text.
@@ -51,13 +57,12 @@ pub(crate) enum Shape {
     Optional(&'static Shape),
     /// A mapping with these keys.
     Object(&'static Object),
-    /// A value that is brought to the long form first, and then is this. The function says what it
-    /// takes where the value is nothing that it can bring there.
+    /// A value that is brought to its long form first, and then is this.
     Short(Long, &'static Shape),
 }
 
-/// Brings a value to its long form.
-pub(crate) type Long = fn(&mut Node) -> Result<(), String>;
+/// Brings a value to its long form; else says what is wrong where.
+pub(crate) type Long = fn(&mut Node) -> Result<(), (Span, String)>;
 
 /// The keys of a mapping; keys that begin with `x-` are the caller's own.
 pub(crate) struct Object {

@@ -392,7 +392,7 @@ const IMAGE_MOUNT: Object =
 
 const TMPFS: Object = Object {
     keys: &[
-        model("size", Shape::Bytes, "mounts (tmpfs): size"),
+        model("size", Shape::Size, "mounts (tmpfs): size"),
         allowed("mode", Shape::Mode, "the service's user can write to it"),
     ],
     required: &[],

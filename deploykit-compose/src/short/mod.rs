@@ -7,5 +7,6 @@ mod words;
 
 pub use port::{PortError, PortShort, parse_port};
 pub use units::{format_duration, parse_bytes, parse_duration};
+pub(crate) use volume::is_path;
 pub use volume::{VolumeError, VolumeKind, VolumeShort, parse_volume};
 pub(crate) use words::split_words;

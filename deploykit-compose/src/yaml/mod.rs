@@ -6,7 +6,7 @@ mod write;
 
 use indexmap::IndexMap;
 
-pub(crate) use parse::parse;
+pub(crate) use parse::{MAX_BYTES, parse};
 pub(crate) use scalar::format_float;
 pub use write::to_yaml;
 
@@ -179,6 +179,13 @@ impl Node {
     /// Takes a value out of a mapping.
     pub(crate) fn take(&mut self, key: &str) -> Option<Node> {
         Some(self.as_map_mut()?.shift_remove(key)?.node)
+    }
+
+    /// Adds or replaces a value of a mapping with its own place; nothing where it is none.
+    pub(crate) fn put(&mut self, key: &str, node: Node) {
+        if let Some(map) = self.as_map_mut() {
+            map.insert(key.into(), Entry { key: node.span, node });
+        }
     }
 
     /// A scalar as text: numbers in decimal, nothing where it is no scalar or there is nothing.

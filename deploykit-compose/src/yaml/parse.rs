@@ -16,11 +16,11 @@ const MAX_NODES: usize = 200_000;
 /// The deepest nesting.
 const MAX_DEPTH: usize = 100;
 
-/// The documents of a text.
+/// The documents of a text, and how many values they come to.
 ///
 /// # Errors
 /// What is no YAML, has a key twice or one that is no text, or goes past a bound.
-pub(crate) fn parse(text: &str, source: u32) -> Result<Vec<Node>, Diagnostic> {
+pub(crate) fn parse(text: &str, source: u32) -> Result<(Vec<Node>, usize), Diagnostic> {
     if text.len() > MAX_BYTES {
         let what = format!("the file has {} bytes; at most {MAX_BYTES} are read", text.len());
         return Err(Diagnostic::new(Span { source, start: 0, end: 0 }, "", what));
@@ -41,7 +41,7 @@ pub(crate) fn parse(text: &str, source: u32) -> Result<Vec<Node>, Diagnostic> {
             builder.anchors.clear();
         }
     }
-    Ok(documents)
+    Ok((documents, builder.nodes))
 }
 
 /// A list or mapping that is not finished.
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn aliases_merge_keys_and_documents() {
         let text = "a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  y: 3\n---\nc: !reset []\n";
-        let documents = parse(text, 0).unwrap();
+        let (documents, _) = parse(text, 0).unwrap();
         assert_eq!(documents.len(), 2);
         let b = documents[0].get("b").unwrap();
         assert_eq!(b.get("x").and_then(Node::as_int), Some(1));

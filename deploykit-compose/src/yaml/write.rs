@@ -145,9 +145,9 @@ text: "line\n  two\n\nend\n"
 odd: [" a\nb", "tab\tq\"\\", "\e[0m", "é ü", "trail ", "a\nb", "x\n\n"]
 "key with: colon": 080
 "##;
-        let node = parse(text, 0).unwrap().remove(0);
+        let node = parse(text, 0).unwrap().0.remove(0);
         let written = to_yaml(&node);
-        let again = parse(&written, 0).unwrap().remove(0);
+        let again = parse(&written, 0).unwrap().0.remove(0);
         assert_eq!(again, node, "{written}");
     }
 }

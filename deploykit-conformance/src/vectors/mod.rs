@@ -8,6 +8,7 @@ use std::{fs, io};
 use serde_json::Value;
 
 mod compose;
+mod compose_load;
 
 /// One kind of recorded cases.
 pub struct Kind {
@@ -45,6 +46,7 @@ pub const KINDS: &[Kind] = &[
     compose::PORT_SHORT,
     compose::VOLUME_SHORT,
     compose::MERGE,
+    compose_load::LOAD,
 ];
 
 impl Kind {
@@ -64,11 +66,16 @@ impl Kind {
                 let mut folders: Vec<PathBuf> = fs::read_dir(path)?
                     .map(|entry| entry.map(|e| e.path()))
                     .collect::<io::Result<_>>()?;
-                folders.retain(|folder| folder.is_dir());
+                folders.retain(|folder| folder.is_dir() && !self.leaves_out(&case_of(folder)));
                 folders.sort();
                 Ok(folders.iter().map(|f| Outcome { id: base_name(f), result: check(f) }).collect())
             }
         }
+    }
+
+    fn leaves_out(&self, case: &Value) -> bool {
+        let test = case.get("test").and_then(Value::as_str).unwrap_or_default();
+        self.left_out.iter().any(|name| test.split(' ').next() == Some(name))
     }
 
     fn checked_line(
@@ -78,14 +85,19 @@ impl Kind {
         check: fn(&Value) -> Result<(), String>,
     ) -> io::Result<Option<Outcome>> {
         let case: Value = serde_json::from_str(line)?;
-        let test = case.get("test").and_then(Value::as_str).unwrap_or_default();
-        if self.left_out.iter().any(|name| test.split(' ').next() == Some(name)) {
+        if self.leaves_out(&case) {
             return Ok(None);
         }
         let id = case.get("id").and_then(Value::as_str);
         let id = id.map_or_else(|| format!("line {}", index + 1), str::to_owned);
         Ok(Some(Outcome { id, result: check(&case) }))
     }
+}
+
+/// The description of a case that is a folder; nothing where it has none.
+fn case_of(folder: &Path) -> Value {
+    let text = fs::read_to_string(folder.join("case.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 fn base_name(path: &Path) -> String {
