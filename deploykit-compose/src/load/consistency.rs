@@ -1,0 +1,202 @@
+//! What has to fit together.
+
+use std::collections::HashMap;
+
+use crate::schema::nearest;
+use crate::yaml::Node;
+
+use super::Loader;
+
+fn children(node: Option<&Node>) -> impl Iterator<Item = (&str, &Node)> {
+    node.into_iter().flat_map(Node::entries)
+}
+
+fn items<'a>(node: &'a Node, key: &str) -> &'a [Node] {
+    node.get(key).map(Node::items).unwrap_or_default()
+}
+
+impl Loader<'_> {
+    /// What holds for single values, whatever else there is.
+    pub(super) fn check_values(&mut self, root: &Node) {
+        for (name, volume) in children(root.get("volumes")) {
+            if volume.get("external").and_then(Node::as_bool) != Some(true) {
+                continue;
+            }
+            let other = |key: &str| !["name", "external"].contains(&key) && !key.starts_with("x-");
+            if let Some((key, node)) = volume.entries().find(|(key, _)| other(key)) {
+                let what = format!("an external volume cannot have `{key}`");
+                self.problem(node.span, &format!("volumes.{name}"), what);
+            }
+        }
+        let contents = [("configs", &["file", "environment", "content"][..]), ("secrets", &["file", "environment"])];
+        for (section, keys) in contents {
+            for (name, item) in children(root.get(section)) {
+                let there = keys.iter().filter(|key| item.get(key).is_some()).count();
+                let other = item.get("external").is_some() || item.get("driver").is_some();
+                if there > 1 || (there == 0 && !other) {
+                    let what = format!("exactly one of {} has to be there", keys.join(", "));
+                    self.problem(item.span, &format!("{section}.{name}"), what);
+                }
+            }
+        }
+        for (name, service) in children(root.get("services")) {
+            self.check_service_values(&format!("services.{name}"), service);
+        }
+    }
+
+    fn check_service_values(&mut self, path: &str, service: &Node) {
+        for volume in items(service, "volumes") {
+            if volume.str("type") == Some("bind") && volume.get("source").is_none() {
+                self.problem(volume.span, &format!("{path}.volumes"), "a bind mount needs a `source`");
+            }
+            if volume.get("target").is_none() {
+                self.problem(volume.span, &format!("{path}.volumes"), "a mount needs a `target`");
+            }
+        }
+        for port in items(service, "ports") {
+            if let Some(ip) = port.get("host_ip")
+                && ip.as_str().is_none_or(|text| text.parse::<std::net::IpAddr>().is_err())
+            {
+                self.problem(ip.span, &format!("{path}.ports"), "this is not an IP address");
+            }
+        }
+        for watch in service.get("develop").map(|d| items(d, "watch")).unwrap_or_default() {
+            if watch.str("path") == Some("") {
+                self.problem(watch.span, &format!("{path}.develop.watch"), "the `path` is empty");
+            }
+        }
+        let reserved = service.get("deploy").and_then(|d| d.get("resources")?.get("reservations"));
+        let requests = reserved.map(|r| items(r, "devices")).unwrap_or_default();
+        for request in requests.iter().chain(items(service, "gpus")) {
+            if request.get("count").is_some() && request.get("device_ids").is_some() {
+                let what = "`count` and `device_ids` exclude each other";
+                self.problem(request.span, path, what);
+            }
+        }
+    }
+
+    /// What holds between the parts of a project.
+    pub(super) fn check_consistency(&mut self, root: &Node) {
+        for (name, service) in children(root.get("services")) {
+            let path = format!("services.{name}");
+            self.check_references(root, &path, service);
+            self.check_alternatives(&path, service);
+        }
+        self.check_cycles(root);
+    }
+
+    /// Every name that a service uses is declared.
+    fn check_references(&mut self, root: &Node, path: &str, service: &Node) {
+        let mut uses: Vec<(&str, &str, &Node)> = Vec::new();
+        for (section, key) in [("networks", "networks"), ("models", "models")] {
+            uses.extend(children(service.get(key)).map(|(name, node)| (section, name, node)));
+        }
+        for (name, node) in children(service.get("depends_on")) {
+            if node.get("required").and_then(Node::as_bool) != Some(false) {
+                uses.push(("services", name, node));
+            }
+        }
+        for volume in items(service, "volumes").iter().filter(|v| v.str("type") == Some("volume")) {
+            uses.extend(volume.str("source").map(|source| ("volumes", source, volume)));
+        }
+        let build = service.get("build");
+        let build_secrets = build.map(|b| items(b, "secrets")).unwrap_or_default();
+        for secret in items(service, "secrets").iter().chain(build_secrets) {
+            uses.extend(secret.str("source").map(|source| ("secrets", source, secret)));
+        }
+        for config in items(service, "configs") {
+            uses.extend(config.str("source").map(|source| ("configs", source, config)));
+        }
+        for (section, name, node) in uses {
+            let declared = root.get(section);
+            if declared.is_none_or(|d| d.get(name).is_none()) {
+                let what = format!("`{name}` is not among the {section}");
+                let near = nearest(name, children(declared).map(|(name, _)| name));
+                let fix = near.map(|near| format!("do you mean `{near}`?")).unwrap_or_default();
+                let problem = crate::diagnostic::Diagnostic::new(node.span, path, what).fix(fix);
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    /// Fields that exclude each other, or need each other.
+    fn check_alternatives(&mut self, path: &str, service: &Node) {
+        let has = |key: &str| service.get(key).is_some();
+        if !has("image") && !has("build") && !has("provider") {
+            self.problem(service.span, path, "a service needs an `image` or a `build`");
+        }
+        if let Some(mode) = service.get("network_mode")
+            && has("networks")
+        {
+            self.problem(mode.span, path, "`network_mode` and `networks` exclude each other");
+        }
+        if let Some(build) = service.get("build")
+            && let Some(inline) = build.get("dockerfile_inline")
+            && build.get("dockerfile").is_some()
+        {
+            self.problem(inline.span, path, "`dockerfile` and `dockerfile_inline` exclude each other");
+        }
+        let platforms = service.get("build").map(|b| items(b, "platforms")).unwrap_or_default();
+        if let Some(platform) = service.get("platform")
+            && !platforms.is_empty()
+            && !platforms.contains(platform)
+        {
+            self.problem(platform.span, path, "the `platform` is none of those that are built");
+        }
+        if let Some(test) = service.get("healthcheck").and_then(|h| h.get("test"))
+            && let Some(word) = test.items().first()
+            && !["CMD", "CMD-SHELL", "NONE"].contains(&word.as_str().unwrap_or_default())
+        {
+            let what = "a list begins with CMD, CMD-SHELL or NONE";
+            self.problem(word.span, &format!("{path}.healthcheck.test"), what);
+        }
+        let replicas = service.get("deploy").and_then(|d| d.get("replicas"));
+        if let (Some(scale), Some(replicas)) = (service.get("scale"), replicas)
+            && scale != replicas
+        {
+            self.problem(scale.span, path, "`scale` and `deploy.replicas` differ");
+        }
+        let many = service.get("scale").or(replicas).and_then(Node::as_int).unwrap_or(1) > 1;
+        if let Some(name) = service.get("container_name").filter(|_| many) {
+            self.problem(name.span, path, "several instances cannot have one `container_name`");
+        }
+        let mut targets: HashMap<&str, ()> = HashMap::new();
+        let tmpfs = items(service, "tmpfs").iter().filter_map(|n| Some((n.as_str()?.split(':').next()?, n)));
+        let volumes = items(service, "volumes").iter().filter_map(|n| Some((n.str("target")?, n)));
+        for (target, node) in tmpfs.chain(volumes) {
+            if targets.insert(target, ()).is_some() {
+                self.problem(node.span, path, format!("something is mounted at {target} already"));
+            }
+        }
+    }
+
+    /// No service depends on itself, directly or by others.
+    fn check_cycles(&mut self, root: &Node) {
+        let services = root.get("services");
+        let mut done: HashMap<&str, bool> = HashMap::new();
+        for (name, _) in children(services) {
+            let mut trail: Vec<&str> = Vec::new();
+            let mut open: Vec<(&str, usize)> = vec![(name, 0)];
+            while let Some((at, depth)) = open.pop() {
+                for left in trail.drain(depth..) {
+                    done.insert(left, true);
+                }
+                if let Some(start) = trail.iter().position(|seen| *seen == at) {
+                    let names = trail[start..].join(" -> ");
+                    let node = services.and_then(|s| s.get(at)).unwrap_or(root);
+                    let what = format!("the services depend on each other: {names} -> {at}");
+                    self.problem(node.span, &format!("services.{at}"), what);
+                    return;
+                }
+                if done.contains_key(at) {
+                    continue;
+                }
+                trail.push(at);
+                let service = services.and_then(|s| s.get(at));
+                let next = children(service.and_then(|s| s.get("depends_on")));
+                open.extend(next.map(|(name, _)| (name, depth + 1)));
+            }
+            done.extend(trail.drain(..).map(|left| (left, true)));
+        }
+    }
+}

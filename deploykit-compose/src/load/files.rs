@@ -1,0 +1,130 @@
+//! Reading files.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::diagnostic::Source;
+use crate::interpolate::interpolate;
+use crate::yaml::{self, Node, Span, Value};
+
+use super::{Context, Loader, Variables};
+
+/// The most values that all files of a project may come to.
+const MAX_VALUES: usize = 400_000;
+
+/// A document, and where it came from.
+pub(super) struct Layer {
+    pub(super) node: Node,
+    pub(super) path: PathBuf,
+    /// The folder that its relative paths begin at.
+    pub(super) working_dir: PathBuf,
+    /// Whether another file includes it.
+    pub(super) included: bool,
+}
+
+impl Loader<'_> {
+    /// The project's name, and the documents of every file.
+    pub(super) fn read_files(&mut self) -> Option<(String, Vec<(PathBuf, Vec<Node>)>)> {
+        let mut files = Vec::new();
+        let environment = Arc::new(Variables::new());
+        for file in &self.options.files {
+            let text = match &file.text {
+                Some(text) => text.clone(),
+                None => self.read_text(&file.path, Span { source: u32::MAX, ..Span::default() })?,
+            };
+            let documents = self.documents(&file.path, text, &environment)?;
+            files.push((file.path.clone(), documents));
+        }
+        let all: Vec<&Node> = files.iter().flat_map(|(_, documents)| documents).collect();
+        if all.is_empty() {
+            self.problem(Span::default(), "", "there is nothing to load: no file has a document");
+            return None;
+        }
+        let name = self.project_name(&all)?;
+        Some((name, files))
+    }
+
+    /// The text of a file; what goes wrong is shown at `span`.
+    pub(super) fn read_text(&mut self, path: &Path, span: Span) -> Option<String> {
+        let read = || {
+            let file = std::fs::File::open(self.options.folder.join(path))?;
+            let mut text = String::new();
+            file.take(yaml::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+            Ok::<_, std::io::Error>(text)
+        };
+        match read() {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.problem(span, "", format!("cannot read {}: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    /// The documents of a text; each is a mapping.
+    pub(super) fn documents(
+        &mut self,
+        path: &Path,
+        text: String,
+        environment: &Arc<Variables>,
+    ) -> Option<Vec<Node>> {
+        let source = self.sources.len() as u32;
+        let parsed = yaml::parse(&text, source);
+        // What is too long is not kept.
+        let text = if text.len() > yaml::MAX_BYTES { String::new() } else { text };
+        self.sources.push(Source { name: path.display().to_string(), text });
+        self.contexts.push(Context { environment: Arc::clone(environment), resolved: None });
+        let (documents, values) = match parsed {
+            Ok(parsed) => parsed,
+            Err(problem) => {
+                self.problems.push(problem);
+                return None;
+            }
+        };
+        self.values += values;
+        if self.values > MAX_VALUES {
+            let what = format!("the files come to more than {MAX_VALUES} values");
+            self.problem(Span { source, ..Span::default() }, "", what);
+            return None;
+        }
+        let documents: Vec<Node> = documents.into_iter().filter(|d| !d.is_null()).collect();
+        if let Some(other) = documents.iter().find(|d| d.as_map().is_none()) {
+            let what = format!("a Compose file is a mapping, and this is {}", other.kind());
+            self.problem(other.span, "", what);
+            return None;
+        }
+        Some(documents)
+    }
+
+    /// Replaces the variables in every text.
+    pub(super) fn interpolate(&mut self, node: &mut Node, path: &str) {
+        match &mut node.value {
+            Value::String(text) if text.contains('$') => {
+                let environment = self.environment(node.span);
+                match interpolate(text, &|name| environment.get(name).cloned()) {
+                    Ok(replaced) => *text = replaced,
+                    Err(error) => self.problem(node.span, path, error.to_string()),
+                }
+            }
+            Value::List(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.interpolate(item, &format!("{path}[{index}]"));
+                }
+            }
+            Value::Map(map) => {
+                for (key, entry) in map.iter_mut() {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    self.interpolate(&mut entry.node, &path);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The variables that hold where something stands.
+    pub(super) fn environment(&self, span: Span) -> Arc<Variables> {
+        let context = self.contexts.get(span.source as usize);
+        context.map(|c| Arc::clone(&c.environment)).unwrap_or_default()
+    }
+}

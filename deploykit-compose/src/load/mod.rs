@@ -1,0 +1,253 @@
+//! From files to one project.
+
+mod consistency;
+mod environment;
+mod extends;
+mod files;
+mod include;
+mod name;
+mod normalize;
+mod paths;
+mod select;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::diagnostic::{ComposeError, Diagnostic, Source};
+use crate::merge::{clear_marks, merge};
+use crate::schema::{PROJECT, Shape, check};
+use crate::yaml::{Entry, Mapping, Node, Span, Value, to_yaml};
+
+/// Variables and their values.
+pub type Variables = BTreeMap<String, String>;
+
+/// One Compose file.
+#[derive(Clone, Debug)]
+pub struct ComposeFile {
+    /// Its path, which errors name.
+    pub path: PathBuf,
+    /// Its text; absent where it is to be read from the path.
+    pub text: Option<String>,
+}
+
+impl From<PathBuf> for ComposeFile {
+    fn from(path: PathBuf) -> Self {
+        Self { path, text: None }
+    }
+}
+
+/// What is loaded, and how.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// The files; each is laid over the ones before.
+    pub files: Vec<ComposeFile>,
+    /// The folder that relative paths in the files begin at.
+    pub working_dir: PathBuf,
+    /// The folder that a relative `working_dir` and relative paths of `files` begin at. Default
+    /// the program's own.
+    pub folder: PathBuf,
+    /// The variables that files may use.
+    pub environment: Variables,
+    /// The project's name; absent where the files say it.
+    pub project_name: Option<String>,
+    /// The profiles whose services are wanted beside those without a profile; `*` for all.
+    pub profiles: Vec<String>,
+    /// The services that are wanted, with what they depend on; empty for all.
+    pub services: Vec<String>,
+    /// Whether relative paths are completed. Default yes.
+    pub resolve_paths: bool,
+    /// Whether what is implied is written out (the default network, full names). Default yes.
+    pub normalize: bool,
+    /// Whether names that are used have to be declared, and more of that kind. Default yes.
+    pub check_consistency: bool,
+}
+
+impl LoadOptions {
+    /// Loads `files`, whose relative paths begin at `working_dir`.
+    pub fn new(files: impl IntoIterator<Item = PathBuf>, working_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            files: files.into_iter().map(ComposeFile::from).collect(),
+            working_dir: working_dir.into(),
+            folder: PathBuf::new(),
+            environment: Variables::new(),
+            project_name: None,
+            profiles: Vec::new(),
+            services: Vec::new(),
+            resolve_paths: true,
+            normalize: true,
+            check_consistency: true,
+        }
+    }
+}
+
+/// A project: all its files in one, in the long forms of every value.
+///
+/// ```
+/// use deploykit_compose::{ComposeFile, LoadOptions, Node, load};
+/// let mut options = LoadOptions::new([], "/srv/shop");
+/// let text = "name: shop\nservices: {web: {image: 'nginx:${TAG:-1.27}', ports: [8080:80]}}";
+/// options.files.push(ComposeFile { path: "compose.yaml".into(), text: Some(text.into()) });
+/// let project = load(&options)?;
+/// let web = project.service("web").unwrap();
+/// assert_eq!(web.str("image"), Some("nginx:1.27"));
+/// assert_eq!(web.get("ports").unwrap().items()[0].get("target").and_then(Node::as_int), Some(80));
+/// # Ok::<(), deploykit_compose::ComposeError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Project {
+    pub(crate) name: String,
+    pub(crate) root: Node,
+    pub(crate) sources: Arc<Vec<Source>>,
+    /// What `environment:` of secrets and configs names.
+    pub(crate) environment: Variables,
+    pub(crate) folder: PathBuf,
+}
+
+impl Project {
+    /// The project's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The whole project as a tree.
+    pub fn root(&self) -> &Node {
+        &self.root
+    }
+
+    /// A service.
+    pub fn service(&self, name: &str) -> Option<&Node> {
+        self.root.get("services")?.get(name)
+    }
+
+    /// The project as a Compose file.
+    pub fn to_yaml(&self) -> String {
+        to_yaml(&self.root)
+    }
+}
+
+/// Loads a project.
+///
+/// # Errors
+/// [`ComposeError`] with everything that is wrong, each shown where it stands.
+pub fn load(options: &LoadOptions) -> Result<Project, ComposeError> {
+    let mut loader = Loader {
+        options,
+        sources: Vec::new(),
+        contexts: Vec::new(),
+        problems: Vec::new(),
+        values: 0,
+    };
+    let loaded = loader.load();
+    let sources = Arc::new(loader.sources);
+    match loaded {
+        Some((name, root)) if loader.problems.is_empty() => Ok(Project {
+            name,
+            root,
+            sources,
+            environment: options.environment.clone(),
+            folder: options.folder.clone(),
+        }),
+        _ => Err(ComposeError::new(loader.problems, sources)),
+    }
+}
+
+/// What holds for everything in one source.
+#[derive(Clone)]
+struct Context {
+    /// The variables that it may use.
+    environment: Arc<Variables>,
+    /// The folder that its relative paths have been completed with, where they have.
+    resolved: Option<String>,
+}
+
+struct Loader<'a> {
+    options: &'a LoadOptions,
+    sources: Vec<Source>,
+    contexts: Vec<Context>,
+    problems: Vec<Diagnostic>,
+    /// How many values have been read, in all files.
+    values: usize,
+}
+
+impl Loader<'_> {
+    fn problem(&mut self, span: Span, path: &str, what: impl Into<String>) {
+        self.problems.push(Diagnostic::new(span, path, what));
+    }
+
+    fn load(&mut self) -> Option<(String, Node)> {
+        let (name, files) = self.read_files()?;
+        let mut environment = self.options.environment.clone();
+        environment.entry("COMPOSE_PROJECT_NAME".into()).or_insert_with(|| name.clone());
+        let environment = Arc::new(environment);
+        let mut layers = Vec::new();
+        for (path, documents) in files {
+            for document in documents {
+                let source = document.span.source as usize;
+                if let Some(context) = self.contexts.get_mut(source) {
+                    context.environment = Arc::clone(&environment);
+                }
+                let layer = files::Layer {
+                    node: document,
+                    path: path.clone(),
+                    working_dir: self.options.working_dir.clone(),
+                    included: false,
+                };
+                self.expand(layer, &mut Vec::new(), &mut layers);
+            }
+        }
+        self.stop()?;
+        let mut root = Node::new(Value::Map(Mapping::new()), Span::default());
+        for layer in layers {
+            match merge(root, layer.node) {
+                Ok(merged) => root = merged,
+                Err(problems) => {
+                    self.problems.extend(problems);
+                    return None;
+                }
+            }
+        }
+        clear_marks(&mut root);
+        self.finish(name, root)
+    }
+
+    /// Nothing where something is wrong already.
+    fn stop(&self) -> Option<()> {
+        self.problems.is_empty().then_some(())
+    }
+
+    fn finish(&mut self, name: String, mut root: Node) -> Option<(String, Node)> {
+        self.lift_external(&mut root);
+        if self.options.resolve_paths {
+            let working_dir = self.options.working_dir.clone();
+            self.add_build_contexts(&mut root);
+            self.resolve_paths(&mut root, &working_dir.to_string_lossy());
+        }
+        check(&mut root, &Shape::Object(&PROJECT), "", &mut self.problems);
+        self.stop()?;
+        root.take("version");
+        normalize::defaults(&mut root);
+        self.check_values(&root);
+        self.stop()?;
+        self.resolve_variables(&mut root);
+        if self.options.normalize {
+            self.normalize(&name, &mut root);
+        }
+        self.select_services(&mut root);
+        if self.options.check_consistency {
+            self.check_consistency(&root);
+        }
+        self.read_variable_files(&mut root);
+        self.stop()?;
+        let mut ordered = Mapping::new();
+        let text = Node::new(Value::String(name.clone()), Span::default());
+        ordered.insert("name".into(), Entry { key: Span::default(), node: text });
+        let nothing = Node::new(Value::Map(Mapping::new()), root.span);
+        let services = root.take("services").unwrap_or(nothing);
+        ordered.insert("services".into(), Entry { key: services.span, node: services });
+        root.take("name");
+        ordered.extend(root.as_map().cloned().unwrap_or_default());
+        root.value = Value::Map(ordered);
+        Some((name, root))
+    }
+}

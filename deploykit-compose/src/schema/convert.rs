@@ -1,0 +1,288 @@
+//! From short forms to long ones.
+
+use std::collections::BTreeMap;
+
+use crate::merge::started;
+use crate::short::{VolumeKind, parse_port, parse_volume};
+use crate::yaml::{Entry, Mapping, Node, Span, Value};
+
+type Converted = Result<(), (Span, String)>;
+
+fn wrong(node: &Node, wanted: &str) -> Converted {
+    Err((node.span, format!("{} is not {wanted}", node.kind())))
+}
+
+/// Nothing stands for a mapping without keys.
+pub(super) fn something(node: &mut Node) -> Converted {
+    if node.is_null() {
+        node.value = Value::Map(Mapping::new());
+    }
+    Ok(())
+}
+
+/// One text stands for a list of it.
+pub(super) fn one_or_several(node: &mut Node) -> Converted {
+    if node.scalar_text().is_some() {
+        node.value = Value::List(vec![node.clone()]);
+    }
+    Ok(())
+}
+
+fn text_as(node: &mut Node, key: &str) -> Converted {
+    if let Some(text) = node.as_str() {
+        *node = node.map([(key, Value::from(text))]);
+    }
+    Ok(())
+}
+
+pub(super) fn build(node: &mut Node) -> Converted {
+    text_as(node, "context")
+}
+
+pub(super) fn file_mount(node: &mut Node) -> Converted {
+    text_as(node, "source")
+}
+
+pub(super) fn env_file(node: &mut Node) -> Converted {
+    text_as(node, "path")
+}
+
+/// The `external: {name: …}` of old files has been taken apart before.
+pub(super) fn external(_: &mut Node) -> Converted {
+    Ok(())
+}
+
+fn list_as_map(node: &mut Node, value: fn(&Node) -> Value) -> Converted {
+    let Value::List(items) = &node.value else { return Ok(()) };
+    let mut map = Mapping::new();
+    for item in items {
+        let Some(name) = item.as_str() else { return wrong(item, "a name") };
+        map.insert(name.into(), Entry { key: item.span, node: Node::new(value(item), item.span) });
+    }
+    node.value = Value::Map(map);
+    Ok(())
+}
+
+/// A list of names stands for a mapping of them to nothing.
+pub(super) fn names(node: &mut Node) -> Converted {
+    list_as_map(node, |_| Value::Null)
+}
+
+pub(super) fn depends_on(node: &mut Node) -> Converted {
+    list_as_map(node, started)?;
+    for (_, dependency) in node.entries_mut() {
+        if dependency.get("required").is_none() {
+            dependency.set("required", Value::Bool(true));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn device(node: &mut Node) -> Converted {
+    let Some(text) = node.as_str() else { return Ok(()) };
+    let mut parts = text.split(':');
+    let source = parts.next().unwrap_or_default();
+    let target = parts.next().filter(|t| !t.is_empty()).unwrap_or(source);
+    let permissions = parts.next().unwrap_or("rwm");
+    if parts.next().is_some() {
+        return Err((node.span, format!("`{text}` is not a device; write it like /dev/a:/dev/b:rw")));
+    }
+    let parts = [("source", source), ("target", target), ("permissions", permissions)];
+    *node = node.map(parts.map(|(key, part)| (key, Value::from(part))));
+    Ok(())
+}
+
+/// Hosts and their addresses as a list of `host=address`, in the order of the hosts.
+pub(super) fn hosts(node: &mut Node) -> Converted {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut add = |host: &str, addresses: &str| {
+        let addresses = addresses.split(',').map(|a| a.trim_start_matches('[').trim_end_matches(']'));
+        all.entry(host.to_owned()).or_default().extend(addresses.map(str::to_owned));
+    };
+    match &node.value {
+        Value::Map(map) => {
+            for (host, entry) in map {
+                match (&entry.node.value, entry.node.as_str()) {
+                    (_, Some(address)) => add(host, address),
+                    (Value::List(items), _) if items.iter().all(|i| i.as_str().is_some()) => {
+                        items.iter().filter_map(Node::as_str).for_each(|a| add(host, a));
+                    }
+                    _ => return wrong(&entry.node, "an address or a list of them"),
+                }
+            }
+        }
+        Value::List(items) => {
+            for item in items {
+                let parts = item.as_str().and_then(|t| t.split_once('=').or_else(|| t.split_once(':')));
+                let Some((host, address)) = parts else {
+                    return wrong(item, "a host; write it like host=10.0.0.1");
+                };
+                add(host, address);
+            }
+        }
+        _ => return wrong(node, "a mapping or a list of hosts"),
+    }
+    let lines = all.iter().flat_map(|(host, list)| list.iter().map(move |a| format!("{host}={a}")));
+    node.value = Value::List(lines.map(|line| node.text(line)).collect());
+    Ok(())
+}
+
+pub(super) fn gpus(node: &mut Node) -> Converted {
+    if node.as_str() == Some("all") {
+        node.value = Value::List(vec![node.map([("count", Value::Int(-1))])]);
+    }
+    for item in node.items_mut() {
+        count_all(item);
+    }
+    Ok(())
+}
+
+/// A request for devices that names neither a number nor devices is for all.
+pub(crate) fn count_all(request: &mut Node) {
+    if request.get("count").is_none() && request.get("device_ids").is_none() {
+        request.set("count", Value::Int(-1));
+    }
+}
+
+pub(super) fn device_count(node: &mut Node) -> Converted {
+    match node.as_str() {
+        Some("all") => node.value = Value::Int(-1),
+        Some(text) if text.parse::<i64>().is_err() => {
+            return Err((node.span, format!("`{text}` is not a number of devices or `all`")));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+pub(super) fn ports(node: &mut Node) -> Converted {
+    let Value::List(items) = &node.value else { return Ok(()) };
+    let mut ports = Vec::new();
+    for item in items {
+        if item.as_map().is_some() {
+            let mut port = item.clone();
+            for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {
+                if port.get(key).is_none() {
+                    port.set(key, Value::from(value));
+                }
+            }
+            ports.push(port);
+            continue;
+        }
+        let spec = item.scalar_text().filter(|_| item.as_bool().is_none());
+        let Some(spec) = spec else { return wrong(item, "a port") };
+        for port in parse_port(&spec).map_err(|e| (item.span, e.to_string()))? {
+            let mut long = item.map([
+                ("mode", Value::from("ingress")),
+                ("target", Value::Int(port.target.into())),
+                ("protocol", Value::from(port.protocol)),
+            ]);
+            if let Some(published) = port.published {
+                long.set("published", Value::String(published));
+            }
+            if let Some(host_ip) = port.host_ip {
+                long.set("host_ip", Value::String(host_ip.to_string()));
+            }
+            ports.push(long);
+        }
+    }
+    node.value = Value::List(ports);
+    Ok(())
+}
+
+pub(super) fn pull_policy(node: &mut Node) -> Converted {
+    const WORDS: [&str; 8] =
+        ["always", "never", "build", "if_not_present", "missing", "refresh", "daily", "weekly"];
+    let every = |text: &str| {
+        let Some(rest) = text.strip_prefix("every_") else { return false };
+        !rest.is_empty()
+            && rest.starts_with(|c: char| c.is_ascii_digit())
+            && rest.ends_with(|c| "wdhms".contains(c))
+            && rest.chars().all(|c| c.is_ascii_digit() || "wdhms".contains(c))
+    };
+    match node.as_str() {
+        Some(text) if WORDS.contains(&text) || every(text) => Ok(()),
+        _ => wrong(node, &format!("one of {}, or like every_2d", WORDS.join(", "))),
+    }
+}
+
+/// One number is both limits; otherwise both have to be there.
+pub(super) fn ulimit(node: &mut Node) -> Converted {
+    let number = |node: &Node| node.as_int().or_else(|| node.as_str()?.parse().ok());
+    if let Some(both) = number(node) {
+        node.value = Value::Int(both);
+        return Ok(());
+    }
+    let limits = (node.get("soft").and_then(number), node.get("hard").and_then(number));
+    let extra = node.entries().any(|(key, _)| !["soft", "hard"].contains(&key) && !key.starts_with("x-"));
+    match limits {
+        (Some(soft), Some(hard)) if !extra => {
+            node.set("soft", Value::Int(soft));
+            node.set("hard", Value::Int(hard));
+            Ok(())
+        }
+        _ => wrong(node, "a limit; write a whole number, or `soft` and `hard`"),
+    }
+}
+
+pub(crate) fn volume(node: &mut Node) -> Converted {
+    let Some(spec) = node.as_str() else { return Ok(()) };
+    let short = parse_volume(spec).map_err(|e| (node.span, e.to_string()))?;
+    let (kind, mut options) = match short.kind {
+        VolumeKind::Bind => ("bind", node.map([])),
+        VolumeKind::Volume => ("volume", node.map([])),
+    };
+    let texts = [("propagation", short.propagation), ("selinux", short.selinux)];
+    if short.kind == VolumeKind::Bind {
+        for (key, value) in texts {
+            if let Some(value) = value {
+                options.set(key, Value::String(value));
+            }
+        }
+    } else if short.nocopy {
+        options.set("nocopy", Value::Bool(true));
+    }
+    let mut long = node.map([("type", Value::from(kind)), ("target", Value::String(short.target))]);
+    if let Some(source) = short.source {
+        long.set("source", Value::String(source));
+    }
+    if short.read_only {
+        long.set("read_only", Value::Bool(true));
+    }
+    long.set(kind, options.value);
+    *node = long;
+    Ok(())
+}
+
+pub(super) fn health_test(node: &mut Node) -> Converted {
+    if let Some(line) = node.as_str() {
+        node.value = Value::List(vec![node.text("CMD-SHELL"), node.text(line)]);
+    }
+    Ok(())
+}
+
+/// Keys for the build: `default`, or `name: path`.
+pub(super) fn ssh(node: &mut Node) -> Converted {
+    let line = |name: &str, path: &str| {
+        if path.is_empty() { name.to_owned() } else { format!("{name}: {path}") }
+    };
+    let mut keys = Vec::new();
+    match &node.value {
+        Value::Map(map) => {
+            for (name, entry) in map {
+                let path = entry.node.as_str().unwrap_or_default();
+                keys.push(entry.node.text(line(name, path)));
+            }
+        }
+        Value::List(items) => {
+            for item in items {
+                let Some(text) = item.as_str() else { return wrong(item, "a key's name") };
+                let (name, path) = text.split_once('=').unwrap_or((text, ""));
+                keys.push(item.text(line(name, path)));
+            }
+        }
+        _ => return wrong(node, "a mapping or a list of keys"),
+    }
+    node.value = Value::List(keys);
+    Ok(())
+}
