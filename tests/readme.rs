@@ -29,6 +29,7 @@ fn its_program_is_the_example() {
 #[tokio::test]
 async fn its_table_is_what_backends_declare() {
     let folder = tempfile::tempdir().unwrap();
+    deploykit::init();
     let local = deploykit::open(&format!("local://{}", folder.path().display())).await.unwrap();
     let memory = Deployer::new(Arc::new(Reconciler::new(memory::Host::new())));
     let table = table(&[&local, &memory]);

@@ -93,7 +93,7 @@ impl fmt::Display for Problem {
 /// assert_eq!(error.to_string(), "read the history: no app of this name (backend local, app blog)");
 /// assert!(!error.is_retryable());
 /// ```
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Error(Box<Inner>);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -208,6 +208,13 @@ impl Error {
     /// Whether the same call may succeed later with nothing changed by the caller.
     pub fn is_retryable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
+    }
+}
+
+/// As it is displayed: a `main` that returns this error shows it to people.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

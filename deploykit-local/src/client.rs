@@ -11,17 +11,17 @@ use std::time::Duration;
 use deploykit_core::model::AppName;
 use deploykit_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use tokio_util::bytes::BytesMut;
 
 use crate::error::{self, BACKEND};
 use crate::folder::Folder;
 use crate::protocol::{
-    Answer, Call, Hello, PROTOCOL, Reader, Request, Welcome, Writer, broken, framed, program,
-    receive, send,
+    Call, Hello, PROTOCOL, Reader, Request, Welcome, Writer, broken, decode, framed, program,
+    receive, receive_frame, send, split_answer,
 };
 use crate::reexec;
 
@@ -61,10 +61,10 @@ struct Connection {
 }
 
 #[derive(Debug, Default)]
-struct Waiting(Mutex<Option<HashMap<u64, oneshot::Sender<Result<Value>>>>>);
+struct Waiting(Mutex<Option<HashMap<u64, oneshot::Sender<BytesMut>>>>);
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Result<Value>>>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<BytesMut>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,9 +89,7 @@ impl Client {
             let connection = self.connection().await?;
             match connection.call(&request).await {
                 Some(answer) => {
-                    let value = answer?;
-                    return serde_json::from_value(value)
-                        .map_err(|e| broken(format!("an answer cannot be read: {e}")));
+                    return decode::<Result<T>>(&answer?)?;
                 }
                 None => self.forget(&connection).await,
             }
@@ -105,7 +103,7 @@ impl Client {
     pub(crate) async fn watch(&self, app: &AppName) -> Result<WatchStream> {
         let (mut reader, mut writer) = self.connect().await?;
         send(&mut writer, &Call { id: 0, request: Request::Watch { app: app.clone() } }).await?;
-        let _: Answer = receive(&mut reader).await?;
+        receive_frame(&mut reader).await?;
         Ok(WatchStream { reader, _writer: writer })
     }
 
@@ -218,7 +216,7 @@ pub(crate) struct WatchStream {
 impl WatchStream {
     /// Waits for the next change. Cancel-safe.
     pub(crate) async fn changed(&mut self) -> Result<()> {
-        receive::<Answer, _>(&mut self.reader).await?.result.map(|_| ())
+        receive_frame(&mut self.reader).await.map(drop)
     }
 }
 
@@ -239,7 +237,8 @@ impl Connection {
         });
         let lost = Arc::clone(&waiting);
         tasks.spawn(async move {
-            while let Ok(Answer { id, result }) = receive(&mut reader).await {
+            while let Ok(frame) = receive_frame(&mut reader).await {
+                let Some((id, result)) = split_answer(frame) else { break };
                 let asker = lost.lock().as_mut().and_then(|waiting| waiting.remove(&id));
                 if let Some(asker) = asker {
                     let _ = asker.send(result);
@@ -256,14 +255,14 @@ impl Connection {
     }
 
     /// Nothing where the connection was lost before the answer came.
-    async fn call(&self, request: &Arc<Request>) -> Option<Result<Value>> {
+    async fn call(&self, request: &Arc<Request>) -> Option<Result<BytesMut>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         self.waiting.lock().as_mut()?.insert(id, sender);
         self.calls.send(Call { id, request: Arc::clone(request) }).ok()?;
         let deadline = deadline(request);
         match timeout(deadline, answer).await {
-            Ok(answer) => answer.ok(),
+            Ok(answer) => answer.ok().map(Ok),
             Err(_) => {
                 if let Some(waiting) = self.waiting.lock().as_mut() {
                     waiting.remove(&id);

@@ -12,7 +12,6 @@ use deploykit_core::{
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::bytes::{Bytes, BytesMut};
@@ -51,13 +50,6 @@ pub(crate) fn program() -> String {
 pub(crate) struct Call<R = Request> {
     pub(crate) id: u64,
     pub(crate) request: R,
-}
-
-/// An answer to the call of that id. A watch has many.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Answer {
-    pub(crate) id: u64,
-    pub(crate) result: std::result::Result<Value, Error>,
 }
 
 /// What can be asked of the supervisor; the names are those of core's traits.
@@ -118,6 +110,23 @@ pub(crate) fn encode(message: &impl Serialize) -> Result<Bytes> {
         .map_err(|e| broken(format!("a message cannot be written: {e}")))
 }
 
+/// An answer as a frame: the id of its call in 8 bytes, then the result. A watch has many answers.
+pub(crate) fn encode_answer<T: Serialize>(id: u64, result: &Result<T>) -> Bytes {
+    let mut frame = id.to_be_bytes().to_vec();
+    if let Err(e) = serde_json::to_writer(&mut frame, result) {
+        let failed: Result<()> = Err(broken(format!("an answer cannot be written: {e}")));
+        frame.truncate(8);
+        frame.extend(serde_json::to_vec(&failed).unwrap_or_default());
+    }
+    frame.into()
+}
+
+/// The id of the call that a frame answers, and the result.
+pub(crate) fn split_answer(mut frame: BytesMut) -> Option<(u64, BytesMut)> {
+    let result = frame.split_off(frame.len().min(8));
+    Some((u64::from_be_bytes(frame.as_ref().try_into().ok()?), result))
+}
+
 /// The message of a frame.
 pub(crate) fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T> {
     serde_json::from_slice(frame).map_err(|e| broken(format!("a message cannot be read: {e}")))
@@ -137,8 +146,16 @@ pub(crate) async fn receive<T: DeserializeOwned, R>(reader: &mut R) -> Result<T>
 where
     R: Stream<Item = std::io::Result<BytesMut>> + Unpin,
 {
+    decode(&receive_frame(reader).await?)
+}
+
+/// Receives one frame.
+pub(crate) async fn receive_frame<R>(reader: &mut R) -> Result<BytesMut>
+where
+    R: Stream<Item = std::io::Result<BytesMut>> + Unpin,
+{
     match reader.next().await {
-        Some(Ok(frame)) => decode(&frame),
+        Some(Ok(frame)) => Ok(frame),
         Some(Err(e)) => Err(broken(format!("the connection ended: {e}"))),
         None => Err(broken("the connection ended".into())),
     }

@@ -66,7 +66,8 @@ pub fn init() {
     INITIALISED.store(true, Ordering::Relaxed);
     if let Some(orders) = std::env::var_os(VARIABLE) {
         let code = match serde_json::from_slice(orders.as_encoded_bytes()) {
-            Ok(orders) => run(&orders),
+            // On a thread of its own: `main` may run within a tokio runtime already.
+            Ok(orders) => std::thread::spawn(move || run(&orders)).join().unwrap_or(101),
             Err(e) => {
                 report(&Report::Failed(Error::new(
                     ErrorKind::Invalid,
@@ -176,15 +177,10 @@ fn run(orders: &Orders) -> i32 {
         // Fails where this leads a session already: then it is detached.
         let _ = rustix::process::setsid();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .thread_stack_size(256 << 10)
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(supervise(orders)),
-        Err(e) => Err(failed(e.to_string())),
-    };
+    // A thread of its own: `init` may have been called in an asynchronous `main`, whose thread
+    // cannot block on another runtime.
+    let result = std::thread::scope(|scope| scope.spawn(|| serve(orders)).join())
+        .unwrap_or_else(|_| Err(failed("it panicked".into())));
     match result {
         Ok(()) => 0,
         Err(e) => {
@@ -193,6 +189,16 @@ fn run(orders: &Orders) -> i32 {
             1
         }
     }
+}
+
+fn serve(orders: &Orders) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_stack_size(256 << 10)
+        .build()
+        .map_err(|e| failed(e.to_string()))?
+        .block_on(supervise(orders))
 }
 
 async fn supervise(orders: &Orders) -> Result<()> {

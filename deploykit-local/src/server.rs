@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use deploykit_core::{Error, Lease, Result};
+use deploykit_core::{Lease, Result};
+use futures_util::SinkExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::error;
 use crate::folder::Folder;
 use crate::protocol::{
-    Answer, Call, Hello, PROTOCOL, Request, Welcome, Writer, framed, program, receive, send,
+    Call, Hello, PROTOCOL, Request, Welcome, Writer, encode_answer, framed, program, receive, send,
 };
-use crate::supervisor::{Supervisor, json};
+use crate::supervisor::Supervisor;
 
 /// How long a client may take to say its first word.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -99,8 +101,7 @@ async fn converse(supervisor: Arc<Supervisor>, stream: UnixStream) -> Result<()>
                 let mut changes = supervisor.subscribe(&app);
                 tokio::spawn(async move {
                     loop {
-                        let result = Ok(serde_json::Value::Null);
-                        if answers.send(Answer { id, result }).await.is_err() {
+                        if answers.send(encode_answer(id, &Ok(()))).await.is_err() {
                             return;
                         }
                         tokio::select! {
@@ -113,13 +114,12 @@ async fn converse(supervisor: Arc<Supervisor>, stream: UnixStream) -> Result<()>
             Request::Acquire { app, holder, ttl } => {
                 let acquired = supervisor.acquire(&app, &holder, ttl);
                 leases.extend(acquired.as_ref().ok().cloned());
-                let result = acquired.and_then(|lease| json(Ok(lease)));
-                let _ = answers.send(Answer { id, result }).await;
+                let _ = answers.send(encode_answer(id, &acquired)).await;
             }
             request => {
                 tokio::spawn(async move {
-                    let result: Result<_, Error> = supervisor.answer(request).await;
-                    let _ = answers.send(Answer { id, result }).await;
+                    let answer = supervisor.answer(id, request).await;
+                    let _ = answers.send(answer).await;
                 });
             }
         }
@@ -135,9 +135,9 @@ async fn converse(supervisor: Arc<Supervisor>, stream: UnixStream) -> Result<()>
     Ok(())
 }
 
-async fn write_answers(mut writer: Writer, mut waiting: mpsc::Receiver<Answer>) {
+async fn write_answers(mut writer: Writer, mut waiting: mpsc::Receiver<Bytes>) {
     while let Some(answer) = waiting.recv().await {
-        if send(&mut writer, &answer).await.is_err() {
+        if writer.send(answer).await.is_err() {
             return;
         }
     }

@@ -35,7 +35,6 @@ use crate::logs;
 use crate::secrets::{Delivery, Key, key_path};
 use endpoints::Served;
 use hosted::{Hosted, Live};
-pub(crate) use requests::json;
 use sweeper::Sweeper;
 
 /// How often logs are looked at for what can be given back.

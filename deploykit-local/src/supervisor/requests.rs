@@ -4,68 +4,85 @@ use std::sync::Arc;
 
 use deploykit_core::model::AppName;
 use deploykit_core::{Error, ErrorKind, Observation, Result};
-use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::watch;
+use tokio_util::bytes::Bytes;
 
 use super::Supervisor;
 use crate::error::BACKEND;
-use crate::protocol::{Request, Surroundings, broken};
+use crate::protocol::{Request, Surroundings, broken, encode_answer};
 use crate::secrets::Wire;
 
 impl Supervisor {
     /// Answers a request. Runs to its end even when the client is gone.
-    pub(crate) async fn answer(self: &Arc<Self>, request: Request) -> Result<Value> {
+    pub(crate) async fn answer(self: &Arc<Self>, id: u64, request: Request) -> Bytes {
         match request {
-            Request::Apps => json(self.state().database.apps()),
-            Request::Get { app, key } => json(self.state().database.get(&app, &key)),
-            Request::Keys { app, prefix } => json(self.state().database.keys(&app, &prefix)),
+            Request::Apps => encode_answer(id, &self.state().database.apps()),
+            Request::Get { app, key } => encode_answer(id, &self.state().database.get(&app, &key)),
+            Request::Keys { app, prefix } => {
+                encode_answer(id, &self.state().database.keys(&app, &prefix))
+            }
             Request::Put { fence, key, value, expected } => {
-                json(self.state().database.put(&fence, &key, &value, expected))
+                encode_answer(id, &self.state().database.put(&fence, &key, &value, expected))
             }
             Request::Delete { fence, key, version } => {
-                json(self.state().database.delete(&fence, &key, version))
+                encode_answer(id, &self.state().database.delete(&fence, &key, version))
             }
-            Request::Renew { lease, ttl } => json(self.renew(&lease, ttl)),
-            Request::Release { lease } => json(self.state().database.release(&lease)),
+            Request::Renew { lease, ttl } => encode_answer(id, &self.renew(&lease, ttl)),
+            Request::Release { lease } => encode_answer(id, &self.state().database.release(&lease)),
             Request::PutSecret { app, name, value, only_first } => {
-                let value =
-                    value.value().ok_or_else(|| broken("a secret's value was cut".into()))?;
-                json(self.put_secret(&app, &name, &value, only_first))
+                let value = value.value().ok_or_else(|| broken("a secret's value was cut".into()));
+                let put = value.and_then(|value| self.put_secret(&app, &name, &value, only_first));
+                encode_answer(id, &put)
             }
-            Request::GetSecret { app, name, version } => {
-                json(self.secret(&app, &name, version).map(|value| Wire::from(&value)))
-            }
+            Request::GetSecret { app, name, version } => encode_answer(
+                id,
+                &self.secret(&app, &name, version).map(|value| Wire::from(&value)),
+            ),
             Request::SecretVersions { app, name } => {
-                json(self.state().database.secret_versions(&app, &name))
+                encode_answer(id, &self.state().database.secret_versions(&app, &name))
             }
-            Request::ListSecrets { app } => json(self.state().database.secrets(&app)),
+            Request::ListSecrets { app } => encode_answer(id, &self.state().database.secrets(&app)),
             Request::DeleteSecrets { app, name, versions } => {
-                json(self.state().database.delete_secrets(&app, &name, &versions))
+                encode_answer(id, &self.state().database.delete_secrets(&app, &name, &versions))
             }
-            Request::Inspect { app } => json(Ok(self.inspect(&app))),
-            Request::Watch { .. } | Request::Acquire { .. } => {
-                Err(broken("this request is answered by the connection that it came on".into()))
+            Request::Inspect { app } => encode_answer(id, &Ok(self.inspect(&app))),
+            Request::Watch { .. } | Request::Acquire { .. } => encode_answer(
+                id,
+                &Err::<(), _>(broken(
+                    "this request is answered by the connection that it came on".into(),
+                )),
+            ),
+            Request::EnsureVolume { fence, name } => {
+                encode_answer(id, &self.ensure_volume(&fence, &name))
             }
-            Request::EnsureVolume { fence, name } => json(self.ensure_volume(&fence, &name)),
-            Request::RemoveVolume { fence, name } => json(self.remove_volume(&fence, &name)),
+            Request::RemoveVolume { fence, name } => {
+                encode_answer(id, &self.remove_volume(&fence, &name))
+            }
             Request::EnsureEndpoint { fence, endpoint } => {
-                json(self.ensure_endpoint(&fence, &endpoint))
+                encode_answer(id, &self.ensure_endpoint(&fence, &endpoint))
             }
             Request::RemoveEndpoint { fence, service } => {
-                json(self.remove_endpoint(&fence, &service).await)
+                encode_answer(id, &self.remove_endpoint(&fence, &service).await)
             }
             Request::Route { fence, service, instances } => {
-                json(self.route(&fence, &service, instances))
+                encode_answer(id, &self.route(&fence, &service, instances))
             }
             Request::Drain { fence, service, instance, deadline } => {
-                json(self.drain(&fence, &service, &instance, deadline).await)
+                encode_answer(id, &self.drain(&fence, &service, &instance, deadline).await)
             }
-            Request::Start { fence, spec } => json(self.start(&fence, *spec).await),
-            Request::Stop { fence, instance } => json(self.stop(&fence, &instance).await),
-            Request::Remove { fence, instance } => json(self.remove(&fence, &instance)),
-            Request::Collect { fence, digests } => json(self.collect(&fence, digests)),
-            Request::Surroundings { app, instance } => json(self.surroundings_of(&app, &instance)),
+            Request::Start { fence, spec } => encode_answer(id, &self.start(&fence, *spec).await),
+            Request::Stop { fence, instance } => {
+                encode_answer(id, &self.stop(&fence, &instance).await)
+            }
+            Request::Remove { fence, instance } => {
+                encode_answer(id, &self.remove(&fence, &instance))
+            }
+            Request::Collect { fence, digests } => {
+                encode_answer(id, &self.collect(&fence, digests))
+            }
+            Request::Surroundings { app, instance } => {
+                encode_answer(id, &self.surroundings_of(&app, &instance))
+            }
         }
     }
 
@@ -108,9 +125,4 @@ impl Supervisor {
         }
         self.surroundings(&hosted)
     }
-}
-
-/// A result as an answer carries it.
-pub(crate) fn json<T: Serialize>(result: Result<T>) -> Result<Value> {
-    serde_json::to_value(result?).map_err(|e| broken(format!("an answer cannot be written: {e}")))
 }
