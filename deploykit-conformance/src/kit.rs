@@ -21,12 +21,14 @@ pub type Connected = Result<Arc<dyn Orchestrator>>;
 
 type Hook = Box<dyn Fn(Bed) -> BoxFuture<'static, ()> + Send + Sync>;
 
+type KillHost = Arc<dyn Fn(&Bed) + Send + Sync>;
+
 pub(crate) struct Settings {
     pub(crate) connect: Box<dyn Fn(Bed) -> BoxFuture<'static, Connected> + Send + Sync>,
     pub(crate) image: ImageSpec,
     pub(crate) program: String,
     pub(crate) simulated: bool,
-    pub(crate) kill_host: Option<Arc<dyn Fn(&Bed) + Send + Sync>>,
+    pub(crate) kill_host: Option<KillHost>,
     afterwards: Option<Hook>,
 }
 
