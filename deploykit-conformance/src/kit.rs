@@ -21,11 +21,14 @@ pub type Connected = Result<Arc<dyn Orchestrator>>;
 
 type Hook = Box<dyn Fn(Bed) -> BoxFuture<'static, ()> + Send + Sync>;
 
+type KillHost = Arc<dyn Fn(&Bed) + Send + Sync>;
+
 pub(crate) struct Settings {
     pub(crate) connect: Box<dyn Fn(Bed) -> BoxFuture<'static, Connected> + Send + Sync>,
     pub(crate) image: ImageSpec,
     pub(crate) program: String,
     pub(crate) simulated: bool,
+    pub(crate) kill_host: Option<KillHost>,
     afterwards: Option<Hook>,
 }
 
@@ -54,6 +57,7 @@ impl Kit {
             image: ImageSpec::binary(&program),
             program: program.to_string_lossy().into_owned(),
             simulated: false,
+            kill_host: None,
             afterwards: None,
         };
         Self { settings, first: || {} }
@@ -78,6 +82,13 @@ impl Kit {
     /// Calls `first` before anything else: for programs that serve as something else when asked.
     pub fn first(mut self, first: fn()) -> Self {
         self.first = first;
+        self
+    }
+
+    /// Lets the faults be those of the host, too: `kill` ends at once, as by `kill -9`, what the
+    /// backend runs for itself.
+    pub fn host_killed_by(mut self, kill: impl Fn(&Bed) + Send + Sync + 'static) -> Self {
+        self.settings.kill_host = Some(Arc::new(kill));
         self
     }
 

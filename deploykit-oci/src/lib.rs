@@ -1,5 +1,5 @@
 //! Container images without a daemon: built from files or a program, the same bytes from the
-//! same input, and kept in an OCI layout; and the formats around them, read as the reference
+//! same input, kept in an OCI layout, and unpacked; and the formats around them, read as the reference
 //! implementations read them.
 
 mod build;
@@ -10,6 +10,7 @@ mod error;
 mod layout;
 mod reference;
 pub mod spec;
+mod unpack;
 
 pub use build::{Compression, Recipe, join_platforms};
 pub use digest::{Digest, DigestError};
@@ -17,3 +18,4 @@ pub use dockerfile::{Dockerfile, DockerfileError, Heredoc, Instruction};
 pub use dockerignore::DockerIgnore;
 pub use layout::{BlobReader, BlobWriter, Layout};
 pub use reference::{Reference, ReferenceError};
+pub use unpack::UnpackLimits;
