@@ -1,6 +1,7 @@
 //! Compose files, loaded as the
 //! [Compose specification](https://github.com/compose-spec/compose-spec) says.
 
+mod app;
 mod diagnostic;
 mod dotenv;
 mod interpolate;
@@ -10,11 +11,13 @@ mod schema;
 mod short;
 mod yaml;
 
+pub use app::{Converted, SecretSource, to_app};
 pub use diagnostic::{ComposeError, Diagnostic};
 pub use dotenv::{DotenvError, dotenv};
 pub use interpolate::{InterpolateError, interpolate};
 pub use load::{ComposeFile, LoadOptions, Project, Variables, load};
 pub use merge::merge;
+pub use schema::keys_table;
 pub use short::{
     PortError, PortShort, VolumeError, VolumeKind, VolumeShort, format_duration, parse_bytes,
     parse_duration, parse_port, parse_volume,

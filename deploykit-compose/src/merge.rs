@@ -184,7 +184,8 @@ fn without_reset(mut base: Node, mut over: Node) -> (Node, Node) {
                     there.shift_remove(key);
                 }
                 Value::List(items) if !keep => {
-                    let named = |item: &Node| item.as_str()?.split('=').next().map(|name| name == key);
+                    let named =
+                        |item: &Node| item.as_str()?.split('=').next().map(|name| name == key);
                     items.retain(|item| named(item) != Some(true));
                 }
                 _ => {}

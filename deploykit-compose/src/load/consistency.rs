@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::app::BINARY;
 use crate::schema::nearest;
 use crate::yaml::Node;
 
@@ -28,7 +29,10 @@ impl Loader<'_> {
                 self.problem(node.span, &format!("volumes.{name}"), what);
             }
         }
-        let contents = [("configs", &["file", "environment", "content"][..]), ("secrets", &["file", "environment"])];
+        let contents = [
+            ("configs", &["file", "environment", "content"][..]),
+            ("secrets", &["file", "environment"]),
+        ];
         for (section, keys) in contents {
             for (name, item) in children(root.get(section)) {
                 let there = keys.iter().filter(|key| item.get(key).is_some()).count();
@@ -47,7 +51,11 @@ impl Loader<'_> {
     fn check_service_values(&mut self, path: &str, service: &Node) {
         for volume in items(service, "volumes") {
             if volume.str("type") == Some("bind") && volume.get("source").is_none() {
-                self.problem(volume.span, &format!("{path}.volumes"), "a bind mount needs a `source`");
+                self.problem(
+                    volume.span,
+                    &format!("{path}.volumes"),
+                    "a bind mount needs a `source`",
+                );
             }
             if volume.get("target").is_none() {
                 self.problem(volume.span, &format!("{path}.volumes"), "a mount needs a `target`");
@@ -122,7 +130,7 @@ impl Loader<'_> {
     /// Fields that exclude each other, or need each other.
     fn check_alternatives(&mut self, path: &str, service: &Node) {
         let has = |key: &str| service.get(key).is_some();
-        if !has("image") && !has("build") && !has("provider") {
+        if !has("image") && !has("build") && !has("provider") && !has(BINARY) {
             self.problem(service.span, path, "a service needs an `image` or a `build`");
         }
         if let Some(mode) = service.get("network_mode")
@@ -134,7 +142,11 @@ impl Loader<'_> {
             && let Some(inline) = build.get("dockerfile_inline")
             && build.get("dockerfile").is_some()
         {
-            self.problem(inline.span, path, "`dockerfile` and `dockerfile_inline` exclude each other");
+            self.problem(
+                inline.span,
+                path,
+                "`dockerfile` and `dockerfile_inline` exclude each other",
+            );
         }
         let platforms = service.get("build").map(|b| items(b, "platforms")).unwrap_or_default();
         if let Some(platform) = service.get("platform")
@@ -161,7 +173,9 @@ impl Loader<'_> {
             self.problem(name.span, path, "several instances cannot have one `container_name`");
         }
         let mut targets: HashMap<&str, ()> = HashMap::new();
-        let tmpfs = items(service, "tmpfs").iter().filter_map(|n| Some((n.as_str()?.split(':').next()?, n)));
+        let tmpfs = items(service, "tmpfs")
+            .iter()
+            .filter_map(|n| Some((n.as_str()?.split(':').next()?, n)));
         let volumes = items(service, "volumes").iter().filter_map(|n| Some((n.str("target")?, n)));
         for (target, node) in tmpfs.chain(volumes) {
             if targets.insert(target, ()).is_some() {

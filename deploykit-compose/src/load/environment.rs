@@ -15,7 +15,9 @@ impl Loader<'_> {
             if let Some(environment) = service.get_mut("environment") {
                 self.resolve(environment, false);
             }
-            if let Some(args) = service.get_mut("build").and_then(|b| b.get_mut("args")).filter(|_| normalize) {
+            if let Some(args) =
+                service.get_mut("build").and_then(|b| b.get_mut("args")).filter(|_| normalize)
+            {
                 self.resolve(args, true);
             }
         }
@@ -46,7 +48,8 @@ impl Loader<'_> {
             below(service, "environment", variables);
             let mut labels = Variables::new();
             for file in service.get("label_file").map(Node::items).unwrap_or_default() {
-                let Some(text) = self.read_text(&PathBuf::from(file.as_str().unwrap_or_default()), file.span)
+                let Some(text) =
+                    self.read_text(&PathBuf::from(file.as_str().unwrap_or_default()), file.span)
                 else {
                     continue;
                 };
@@ -59,7 +62,13 @@ impl Loader<'_> {
         root.put("services", services);
     }
 
-    fn read_env_file(&mut self, file: &Node, own: &Variables, variables: &mut Variables, path: &str) {
+    fn read_env_file(
+        &mut self,
+        file: &Node,
+        own: &Variables,
+        variables: &mut Variables,
+        path: &str,
+    ) {
         let name = PathBuf::from(file.str("path").unwrap_or_default());
         let span = file.get("path").map_or(file.span, |node| node.span);
         let required = file.get("required").and_then(Node::as_bool) != Some(false);

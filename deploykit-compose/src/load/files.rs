@@ -23,9 +23,12 @@ pub(super) struct Layer {
     pub(super) included: bool,
 }
 
+/// A file's path, and its documents.
+type Documents = (PathBuf, Vec<Node>);
+
 impl Loader<'_> {
     /// The project's name, and the documents of every file.
-    pub(super) fn read_files(&mut self) -> Option<(String, Vec<(PathBuf, Vec<Node>)>)> {
+    pub(super) fn read_files(&mut self) -> Option<(String, Vec<Documents>)> {
         let mut files = Vec::new();
         let environment = Arc::new(Variables::new());
         for file in &self.options.files {

@@ -15,7 +15,12 @@ use super::{Loader, Variables};
 impl Loader<'_> {
     /// Replaces a layer's variables, puts what it includes before it, and settles what its services
     /// extend. `chain` are the files that led here.
-    pub(super) fn expand(&mut self, mut layer: Layer, chain: &mut Vec<PathBuf>, out: &mut Vec<Layer>) {
+    pub(super) fn expand(
+        &mut self,
+        mut layer: Layer,
+        chain: &mut Vec<PathBuf>,
+        out: &mut Vec<Layer>,
+    ) {
         self.interpolate(&mut layer.node, "");
         let include = layer.node.take("include");
         if let Some(include) = include {
@@ -47,23 +52,32 @@ impl Loader<'_> {
         out.push(layer);
     }
 
-    fn include(&mut self, item: &Node, parent: &Layer, chain: &mut Vec<PathBuf>, out: &mut Vec<Layer>) {
+    fn include(
+        &mut self,
+        item: &Node,
+        parent: &Layer,
+        chain: &mut Vec<PathBuf>,
+        out: &mut Vec<Layer>,
+    ) {
         let files = match &item.value {
             Value::String(_) => vec![item.clone()],
             _ => several(item.get("path")),
         };
-        let unknown = item.entries().find(|(k, _)| !["path", "env_file", "project_directory"].contains(k));
+        let unknown =
+            item.entries().find(|(k, _)| !["path", "env_file", "project_directory"].contains(k));
         if files.is_empty() || unknown.is_some() {
             let what = "an include is a path, or has `path`, `env_file` and `project_directory`";
             self.problem(item.span, "include", what);
             return;
         }
         let base = parent.working_dir.to_string_lossy().into_owned();
-        let mut folder: Option<PathBuf> = item.str("project_directory").map(|d| join(&base, d).into());
+        let mut folder: Option<PathBuf> =
+            item.str("project_directory").map(|d| join(&base, d).into());
         let mut environment: Option<Arc<Variables>> = None;
         for file in files {
             let path = PathBuf::from(join(&base, file.as_str().unwrap_or_default()));
-            let folder = folder.get_or_insert_with(|| path.parent().unwrap_or(Path::new("")).into());
+            let folder =
+                folder.get_or_insert_with(|| path.parent().unwrap_or(Path::new("")).into());
             let folder = folder.clone();
             let variables = match &environment {
                 Some(variables) => Arc::clone(variables),
@@ -72,12 +86,8 @@ impl Loader<'_> {
             environment = Some(Arc::clone(&variables));
             let Some(text) = self.read_text(&path, file.span) else { continue };
             for node in self.documents(&path, text, &variables).unwrap_or_default() {
-                let layer = Layer {
-                    node,
-                    path: path.clone(),
-                    working_dir: folder.clone(),
-                    included: true,
-                };
+                let layer =
+                    Layer { node, path: path.clone(), working_dir: folder.clone(), included: true };
                 self.expand(layer, chain, out);
             }
         }

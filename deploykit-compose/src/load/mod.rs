@@ -99,8 +99,9 @@ pub struct Project {
     pub(crate) name: String,
     pub(crate) root: Node,
     pub(crate) sources: Arc<Vec<Source>>,
-    /// What `environment:` of secrets and configs names.
+    /// The variables that configs may be made of.
     pub(crate) environment: Variables,
+    /// The folder that relative paths begin at.
     pub(crate) folder: PathBuf,
 }
 

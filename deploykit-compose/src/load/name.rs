@@ -22,8 +22,8 @@ impl Loader<'_> {
             }
             None => {
                 let stated = documents.iter().filter_map(|d| d.get("name"));
-                let stated = stated.filter(|n| n.as_str().is_some_and(|text| !text.is_empty()));
-                stated.last().map_or((Span::default(), String::new()), |node| {
+                let mut stated = stated.filter(|n| n.as_str().is_some_and(|text| !text.is_empty()));
+                stated.next_back().map_or((Span::default(), String::new()), |node| {
                     (node.span, node.as_str().unwrap_or_default().to_owned())
                 })
             }

@@ -56,9 +56,18 @@ fn drop_where(node: &mut Node, key: &str, value: bool) {
 /// Of several values for the same thing, the last one counts, at the place of the first.
 fn unique(service: &mut Node) {
     let text = |node: &Node| node.as_str().unwrap_or_default().to_owned();
-    let field = |node: &Node, key: &str| node.get(key).and_then(Node::scalar_text).unwrap_or_default();
+    let field =
+        |node: &Node, key: &str| node.get(key).and_then(Node::scalar_text).unwrap_or_default();
     for key in [
-        "cap_add", "cap_drop", "dns", "dns_opt", "dns_search", "expose", "links", "profiles", "tmpfs",
+        "cap_add",
+        "cap_drop",
+        "dns",
+        "dns_opt",
+        "dns_search",
+        "expose",
+        "links",
+        "profiles",
+        "tmpfs",
     ] {
         keep_last(service.get_mut(key), text);
     }
@@ -193,10 +202,8 @@ fn implied_dependencies(service: &mut Node) {
             continue;
         }
         let node = Node::new(Value::Null, span);
-        let mut dependency = node.map([
-            ("condition", Value::from("service_started")),
-            ("required", Value::Bool(true)),
-        ]);
+        let mut dependency = node
+            .map([("condition", Value::from("service_started")), ("required", Value::Bool(true))]);
         if restart {
             dependency.set("restart", Value::Bool(true));
         }

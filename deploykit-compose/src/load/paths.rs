@@ -74,7 +74,9 @@ impl Resolver<'_> {
     fn context(&self, node: &mut Node) {
         let remote = |text: &str| {
             text.contains("://")
-                || ["git@", "github.com/", "service:", "target:"].iter().any(|p| text.starts_with(p))
+                || ["git@", "github.com/", "service:", "target:"]
+                    .iter()
+                    .any(|p| text.starts_with(p))
         };
         if !node.as_str().is_some_and(remote) {
             self.path(node);
@@ -103,7 +105,12 @@ impl Resolver<'_> {
                 self.field(item, "path");
             }
         }
-        for watch in service.get_mut("develop").and_then(|d| d.get_mut("watch")).into_iter().flat_map(Node::items_mut) {
+        for watch in service
+            .get_mut("develop")
+            .and_then(|d| d.get_mut("watch"))
+            .into_iter()
+            .flat_map(Node::items_mut)
+        {
             self.field(watch, "path");
         }
         for volume in service.get_mut("volumes").into_iter().flat_map(Node::items_mut) {
@@ -122,7 +129,9 @@ impl Resolver<'_> {
             self.context(context);
         }
         for item in contexts.items_mut() {
-            let Some((name, value)) = item.as_str().and_then(|text| text.split_once('=')) else { continue };
+            let Some((name, value)) = item.as_str().and_then(|text| text.split_once('=')) else {
+                continue;
+            };
             let (name, mut value) = (name.to_owned(), item.text(value));
             self.context(&mut value);
             item.value = Value::String(format!("{name}={}", value.as_str().unwrap_or_default()));

@@ -11,7 +11,9 @@ impl Loader<'_> {
     /// and those of a profile that is wanted.
     pub(super) fn select_services(&mut self, root: &mut Node) {
         let mut profiles = self.options.profiles.clone();
-        if let Some(named) = self.options.environment.get("COMPOSE_PROFILES").filter(|_| profiles.is_empty()) {
+        if let Some(named) =
+            self.options.environment.get("COMPOSE_PROFILES").filter(|_| profiles.is_empty())
+        {
             profiles = named.split(',').map(|p| p.trim().to_owned()).collect();
         }
         let wanted: BTreeSet<String> = match self.options.services.is_empty() {

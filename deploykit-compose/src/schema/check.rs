@@ -7,8 +7,19 @@ use crate::yaml::{Entry, Mapping, Node, Value};
 
 /// Fields that mean something else when they are empty, 0 or no than when they are absent.
 const MEANINGFUL: [&str; 13] = [
-    "attach", "command", "content", "create_host_path", "enable_ipv4", "enable_ipv6", "entrypoint",
-    "init", "parallelism", "replicas", "required", "retries", "scale",
+    "attach",
+    "command",
+    "content",
+    "create_host_path",
+    "enable_ipv4",
+    "enable_ipv6",
+    "entrypoint",
+    "init",
+    "parallelism",
+    "replicas",
+    "required",
+    "retries",
+    "scale",
 ];
 
 /// Checks `node` against `shape` and brings it to its normal form; adds what is wrong to
@@ -17,7 +28,9 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, path: &str, problems: &mut V
     let before = problems.len();
     let mut report = |node: &Node, wanted: &str| {
         let what = match node.scalar_text() {
-            Some(text) if node.as_str().is_none() => format!("{} ({text}) is not {wanted}", node.kind()),
+            Some(text) if node.as_str().is_none() => {
+                format!("{} ({text}) is not {wanted}", node.kind())
+            }
             Some(text) => format!("`{text}` is not {wanted}"),
             None => format!("{} is not {wanted}", node.kind()),
         };
@@ -53,11 +66,13 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, path: &str, problems: &mut V
                 None => report(node, "a whole number"),
             }
         }
-        Shape::Number => match (&node.value, scalar.and_then(|text| text.trim().parse::<f64>().ok())) {
-            (Value::Int(_) | Value::Float(_), _) => {}
-            (Value::String(_), Some(number)) => node.value = Value::Float(number),
-            _ => report(node, "a number"),
-        },
+        Shape::Number => {
+            match (&node.value, scalar.and_then(|text| text.trim().parse::<f64>().ok())) {
+                (Value::Int(_) | Value::Float(_), _) => {}
+                (Value::String(_), Some(number)) => node.value = Value::Float(number),
+                _ => report(node, "a number"),
+            }
+        }
         Shape::Duration => match node.as_str().and_then(parse_duration) {
             Some(duration) => node.value = Value::String(format_duration(duration)),
             None => report(node, "a duration; write it like 500ms, 10s or 1m30s"),

@@ -85,7 +85,10 @@ pub(super) fn device(node: &mut Node) -> Converted {
     let target = parts.next().filter(|t| !t.is_empty()).unwrap_or(source);
     let permissions = parts.next().unwrap_or("rwm");
     if parts.next().is_some() {
-        return Err((node.span, format!("`{text}` is not a device; write it like /dev/a:/dev/b:rw")));
+        return Err((
+            node.span,
+            format!("`{text}` is not a device; write it like /dev/a:/dev/b:rw"),
+        ));
     }
     let parts = [("source", source), ("target", target), ("permissions", permissions)];
     *node = node.map(parts.map(|(key, part)| (key, Value::from(part))));
@@ -96,7 +99,8 @@ pub(super) fn device(node: &mut Node) -> Converted {
 pub(super) fn hosts(node: &mut Node) -> Converted {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut add = |host: &str, addresses: &str| {
-        let addresses = addresses.split(',').map(|a| a.trim_start_matches('[').trim_end_matches(']'));
+        let addresses =
+            addresses.split(',').map(|a| a.trim_start_matches('[').trim_end_matches(']'));
         all.entry(host.to_owned()).or_default().extend(addresses.map(str::to_owned));
     };
     match &node.value {
@@ -113,7 +117,8 @@ pub(super) fn hosts(node: &mut Node) -> Converted {
         }
         Value::List(items) => {
             for item in items {
-                let parts = item.as_str().and_then(|t| t.split_once('=').or_else(|| t.split_once(':')));
+                let parts =
+                    item.as_str().and_then(|t| t.split_once('=').or_else(|| t.split_once(':')));
                 let Some((host, address)) = parts else {
                     return wrong(item, "a host; write it like host=10.0.0.1");
                 };
@@ -214,7 +219,8 @@ pub(super) fn ulimit(node: &mut Node) -> Converted {
         return Ok(());
     }
     let limits = (node.get("soft").and_then(number), node.get("hard").and_then(number));
-    let extra = node.entries().any(|(key, _)| !["soft", "hard"].contains(&key) && !key.starts_with("x-"));
+    let extra =
+        node.entries().any(|(key, _)| !["soft", "hard"].contains(&key) && !key.starts_with("x-"));
     match limits {
         (Some(soft), Some(hard)) if !extra => {
             node.set("soft", Value::Int(soft));

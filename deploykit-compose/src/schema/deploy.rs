@@ -72,10 +72,8 @@ pub(super) const DEVICE_REQUEST: Object = Object {
     required: &[],
 };
 
-const GENERIC: Object = Object {
-    keys: &[inner("discrete_resource_spec", Shape::Object(&DISCRETE))],
-    required: &[],
-};
+const GENERIC: Object =
+    Object { keys: &[inner("discrete_resource_spec", Shape::Object(&DISCRETE))], required: &[] };
 
 const DISCRETE: Object =
     Object { keys: &[inner("kind", Shape::Text), inner("value", INT)], required: &[] };

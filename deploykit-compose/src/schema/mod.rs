@@ -12,8 +12,8 @@ use crate::yaml::{Node, Span};
 pub(crate) use check::{check, nearest};
 pub(crate) use convert::{count_all, volume as long_volume};
 pub(crate) use resources::PROJECT;
-pub(crate) use table::object_of;
 pub use table::keys_table;
+pub(crate) use table::object_of;
 
 /// What a value may be, and its one normal form.
 pub(crate) enum Shape {

@@ -14,11 +14,19 @@ pub(crate) const PROJECT: Object = Object {
         loaded("include", Shape::Any),
         inner("models", Shape::Named(&Shape::Object(&MODEL))),
         model("name", Shape::Text, "name"),
-        model("networks", Shape::Named(&Shape::Short(convert::something, &Shape::Object(&NETWORK))), "networks"),
+        model(
+            "networks",
+            Shape::Named(&Shape::Short(convert::something, &Shape::Object(&NETWORK))),
+            "networks",
+        ),
         model("secrets", Shape::Named(&Shape::Object(&SECRET)), "secrets"),
         inner("services", Shape::Named(&Shape::Object(&SERVICE))),
         loaded("version", Shape::Text),
-        model("volumes", Shape::Named(&Shape::Short(convert::something, &Shape::Object(&VOLUME))), "volumes"),
+        model(
+            "volumes",
+            Shape::Named(&Shape::Short(convert::something, &Shape::Object(&VOLUME))),
+            "volumes",
+        ),
     ],
     required: &[],
 };

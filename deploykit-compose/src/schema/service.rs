@@ -18,13 +18,16 @@ pub(super) const SERVICE: Object = Object {
         allowed("annotations", Shape::Labels, "the model has labels only"),
         allowed("attach", Shape::Bool, "logs are read on demand, from any service"),
         inner("blkio_config", Shape::Object(&BLKIO)),
-        inner("build", Shape::Short(convert::build, &Shape::Object(&BUILD))),
+        allowed("build", Shape::Short(convert::build, &Shape::Object(&BUILD)), BUILDS),
         refused("cap_add", TEXT_LIST, HOST),
         refused("cap_drop", TEXT_LIST, "the model has no capabilities of processes"),
         refused("cgroup", Shape::Word(&["host", "private"]), HOST),
         refused("cgroup_parent", Shape::Text, HOST),
         model("command", Shape::Command, "args"),
-        inner("configs", Shape::List(&Shape::Short(convert::file_mount, &Shape::Object(&FILE_MOUNT)))),
+        inner(
+            "configs",
+            Shape::List(&Shape::Short(convert::file_mount, &Shape::Object(&FILE_MOUNT))),
+        ),
         allowed("container_name", Shape::Text, ADDRESS),
         allowed("cpu_count", NATURAL, TUNING),
         allowed("cpu_percent", Shape::Number, TUNING),
@@ -92,7 +95,10 @@ pub(super) const SERVICE: Object = Object {
         allowed("memswap_limit", Shape::Bytes, TUNING),
         inner(
             "models",
-            Shape::Short(convert::names, &Shape::Named(&Shape::Optional(&Shape::Object(&MODEL_USE)))),
+            Shape::Short(
+                convert::names,
+                &Shape::Named(&Shape::Optional(&Shape::Object(&MODEL_USE))),
+            ),
         ),
         refused("network_mode", Shape::Text, HOST),
         inner(
@@ -109,7 +115,11 @@ pub(super) const SERVICE: Object = Object {
         allowed("platform", Shape::Text, "the backend takes the image that fits its nodes"),
         inner("ports", Shape::Short(convert::ports, &Shape::List(&Shape::Object(&PORT)))),
         refused("post_start", Shape::List(&Shape::Object(&HOOK)), "the model has no hooks"),
-        refused("pre_start", Shape::List(&Shape::Object(&HOOK)), "the model has no hooks; write a job"),
+        refused(
+            "pre_start",
+            Shape::List(&Shape::Object(&HOOK)),
+            "the model has no hooks; write a job",
+        ),
         refused("pre_stop", Shape::List(&Shape::Object(&HOOK)), "the model has no hooks"),
         refused("privileged", Shape::Bool, HOST),
         loaded("profiles", TEXT_LIST),
@@ -124,7 +134,10 @@ pub(super) const SERVICE: Object = Object {
         model("restart", Shape::Text, "restart, or a job where it is a dependency that completes"),
         refused("runtime", Shape::Text, ENGINE),
         model("scale", NATURAL, "replicas"),
-        inner("secrets", Shape::List(&Shape::Short(convert::file_mount, &Shape::Object(&FILE_MOUNT)))),
+        inner(
+            "secrets",
+            Shape::List(&Shape::Short(convert::file_mount, &Shape::Object(&FILE_MOUNT))),
+        ),
         refused("security_opt", TEXT_LIST, "the model has no security profiles"),
         allowed("shm_size", Shape::Bytes, TUNING),
         allowed("stdin_open", Shape::Bool, "services have no terminal"),
@@ -139,47 +152,48 @@ pub(super) const SERVICE: Object = Object {
         model("user", Shape::Text, "user"),
         refused("userns_mode", Shape::Text, HOST),
         refused("uts", Shape::Text, HOST),
-        inner("volumes", Shape::List(&Shape::Short(convert::volume, &Shape::Object(&VOLUME_MOUNT)))),
+        inner(
+            "volumes",
+            Shape::List(&Shape::Short(convert::volume, &Shape::Object(&VOLUME_MOUNT))),
+        ),
         refused("volumes_from", TEXT_LIST, "name the volumes in each service"),
         model("working_dir", Shape::Text, "workdir"),
     ],
     required: &[],
 };
 
-pub(super) const ULIMITS: Shape =
-    Shape::Map(&Shape::Short(convert::ulimit, &Shape::Any));
+pub(super) const ULIMITS: Shape = Shape::Map(&Shape::Short(convert::ulimit, &Shape::Any));
 
 const BUILD: Object = Object {
     keys: &[
-        refused("additional_contexts", Shape::Labels, BUILDS),
-        refused("args", Shape::Variables, BUILDS),
-        refused("cache_from", TEXT_LIST, BUILDS),
-        refused("cache_to", TEXT_LIST, BUILDS),
-        refused("context", Shape::Text, BUILDS),
-        refused("dockerfile", Shape::Text, BUILDS),
-        refused("dockerfile_inline", Shape::Text, BUILDS),
-        refused("entitlements", TEXT_LIST, BUILDS),
-        refused("extra_hosts", Shape::Short(convert::hosts, &TEXT_LIST), BUILDS),
-        refused("isolation", Shape::Text, BUILDS),
-        refused("labels", Shape::Labels, BUILDS),
-        refused("network", Shape::Text, BUILDS),
-        refused("no_cache", Shape::Bool, BUILDS),
-        refused("no_cache_filter", Shape::Texts, BUILDS),
-        refused("platforms", TEXT_LIST, BUILDS),
-        refused("privileged", Shape::Bool, BUILDS),
-        refused("provenance", Shape::Scalar, BUILDS),
-        refused("pull", Shape::Bool, BUILDS),
-        refused("sbom", Shape::Scalar, BUILDS),
-        refused(
+        inner("additional_contexts", Shape::Labels),
+        inner("args", Shape::Variables),
+        inner("cache_from", TEXT_LIST),
+        inner("cache_to", TEXT_LIST),
+        inner("context", Shape::Text),
+        inner("dockerfile", Shape::Text),
+        inner("dockerfile_inline", Shape::Text),
+        inner("entitlements", TEXT_LIST),
+        inner("extra_hosts", Shape::Short(convert::hosts, &TEXT_LIST)),
+        inner("isolation", Shape::Text),
+        inner("labels", Shape::Labels),
+        inner("network", Shape::Text),
+        inner("no_cache", Shape::Bool),
+        inner("no_cache_filter", Shape::Texts),
+        inner("platforms", TEXT_LIST),
+        inner("privileged", Shape::Bool),
+        inner("provenance", Shape::Scalar),
+        inner("pull", Shape::Bool),
+        inner("sbom", Shape::Scalar),
+        inner(
             "secrets",
             Shape::List(&Shape::Short(convert::file_mount, &Shape::Object(&FILE_MOUNT))),
-            BUILDS,
         ),
-        refused("shm_size", Shape::Bytes, BUILDS),
-        refused("ssh", Shape::Short(convert::ssh, &TEXT_LIST), BUILDS),
-        refused("tags", TEXT_LIST, BUILDS),
-        refused("target", Shape::Text, BUILDS),
-        refused("ulimits", ULIMITS, BUILDS),
+        inner("shm_size", Shape::Bytes),
+        inner("ssh", Shape::Short(convert::ssh, &TEXT_LIST)),
+        inner("tags", TEXT_LIST),
+        inner("target", Shape::Text),
+        inner("ulimits", ULIMITS),
     ],
     required: &[],
 };
@@ -196,10 +210,8 @@ const BLKIO: Object = Object {
     required: &[],
 };
 
-const BLKIO_RATE: Object = Object {
-    keys: &[inner("path", Shape::Text), inner("rate", Shape::Bytes)],
-    required: &[],
-};
+const BLKIO_RATE: Object =
+    Object { keys: &[inner("path", Shape::Text), inner("rate", Shape::Bytes)], required: &[] };
 
 const BLKIO_WEIGHT: Object =
     Object { keys: &[inner("path", Shape::Text), inner("weight", INT)], required: &[] };
@@ -349,7 +361,10 @@ const HOOK: Object = Object {
 const PROVIDER: Object = Object {
     keys: &[
         inner("type", Shape::Text),
-        inner("options", Shape::Map(&Shape::Short(convert::one_or_several, &Shape::List(&Shape::Scalar)))),
+        inner(
+            "options",
+            Shape::Map(&Shape::Short(convert::one_or_several, &Shape::List(&Shape::Scalar))),
+        ),
     ],
     required: &["type"],
 };
@@ -377,11 +392,7 @@ const BIND: Object = Object {
     keys: &[
         allowed("create_host_path", Shape::Bool, "the path has to be there"),
         allowed("propagation", Shape::Text, ENGINE),
-        allowed(
-            "recursive",
-            Shape::Word(&["enabled", "disabled", "writable", "readonly"]),
-            ENGINE,
-        ),
+        allowed("recursive", Shape::Word(&["enabled", "disabled", "writable", "readonly"]), ENGINE),
         allowed("selinux", Shape::Word(&["z", "Z"]), ENGINE),
     ],
     required: &[],
@@ -406,4 +417,3 @@ const VOLUME_OPTIONS: Object = Object {
     ],
     required: &[],
 };
-

@@ -27,14 +27,17 @@ pub(crate) fn object_of(shape: &Shape) -> Option<(&'static Object, &'static str)
         Shape::Object(object) => Some((object, "")),
         Shape::Optional(inner) | Shape::Short(_, inner) => object_of(inner),
         Shape::List(inner) => object_of(inner).map(|(object, _)| (object, "[]")),
-        Shape::Map(inner) | Shape::Named(inner) => object_of(inner).map(|(object, _)| (object, ".*")),
+        Shape::Map(inner) | Shape::Named(inner) => {
+            object_of(inner).map(|(object, _)| (object, ".*"))
+        }
         _ => None,
     }
 }
 
 fn rows(out: &mut String, object: &Object, path: &str, parent: Option<Becomes>) {
     for key in object.keys {
-        let name = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+        let name =
+            if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
         // What has nothing to say of its own follows what it is part of.
         let becomes = match (key.becomes, parent) {
             (Becomes::Inner, Some(parent @ (Becomes::Allowed(_) | Becomes::Refused(_)))) => parent,

@@ -28,7 +28,8 @@ fn project(folder: &Path) -> Result<(), String> {
     let case: Value =
         serde_json::from_str(&read(&folder.join("case.json"))?).map_err(|e| e.to_string())?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let texts = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+    let texts =
+        |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
     let given = &case["options"];
     let mut options = LoadOptions::new([], text(&case["working_dir"]));
     options.folder = PathBuf::from(text(&case["cwd"]));
@@ -49,7 +50,9 @@ fn project(folder: &Path) -> Result<(), String> {
     match load(&options) {
         Err(_) if !accepted => Ok(()),
         Err(error) => Err(format!("is right, but was rejected: {error}")),
-        Ok(project) if !accepted => Err(format!("is wrong, but was accepted:\n{}", project.to_yaml())),
+        Ok(project) if !accepted => {
+            Err(format!("is wrong, but was accepted:\n{}", project.to_yaml()))
+        }
         Ok(_) if !expected.is_file() => Ok(()),
         Ok(project) => {
             let expected = from_yaml(&read(&expected)?).map_err(|e| e.to_string())?;
