@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use deploykit::model::{
-    App, Condition, ImageSpec, Job, Port, Probe, Service, ServiceBuilder, Update, VolumeScope,
+    App, Condition, ImageSpec, Job, Port, Probe, Replicas, Service, ServiceBuilder, ServiceName,
+    Update, VolumeScope,
 };
 
 /// The name of the app.
@@ -77,6 +78,15 @@ impl Release {
             )
             .validate()
     }
+}
+
+/// The services of an app, and how many instances of each there shall be.
+pub fn wanted(app: &App) -> impl Iterator<Item = (&ServiceName, u32)> {
+    app.services.iter().map(|(name, service)| match service.replicas {
+        Replicas::Fixed(replicas) => (name, replicas),
+        // The blog has no other.
+        _ => (name, 0),
+    })
 }
 
 /// A service that other services of the blog call.

@@ -1,15 +1,15 @@
 //! Steps 6, 9 and 10: an instance is killed, two deployers meet, a deployer is killed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use deploykit::{ErrorKind, Event, InstanceChange, Outcome as Ended};
+use deploykit::{Change, ErrorKind, Event, InstanceChange, Outcome as Ended, Silent};
 
 use super::Walkthrough;
 use super::first::ada;
 use super::load::Mix;
 use super::report::{Failure, Outcome, expect, until};
 use super::rival::Rival;
-use crate::app::Release;
+use crate::app::{Release, wanted};
 
 impl Walkthrough {
     /// Step 6: an instance of posts dies while people read.
@@ -17,7 +17,7 @@ impl Walkthrough {
         let instances = self.instances("posts").await?;
         let victim = instances.first().ok_or_else(|| Failure::new("an instance", "none"))?;
         let load = self.load(Mix::Reads);
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let killed = Instant::now();
         self.host.kill(victim)?;
         let replaced = until("4 ready instances without the killed one", async || {
@@ -44,8 +44,8 @@ impl Walkthrough {
         // This one does not wait for others.
         let hasty = deploykit::open(&self.url).await?;
         let prepared = hasty.prepare(Release { version: 4, ..release.clone() }.app()?).await?;
-        let plan = hasty.plan(deploykit::Change::Deploy(Box::new(prepared))).await?;
-        let refusal = match hasty.apply(plan, &mut deploykit::Silent).await {
+        let plan = hasty.plan(Change::Deploy(Box::new(prepared))).await?;
+        let refusal = match hasty.apply(plan, &mut Silent).await {
             Err(error) => error,
             Ok(applied) => return Err(Failure::new("a refusal", format!("{applied:?}"))),
         };
@@ -105,26 +105,20 @@ impl Walkthrough {
             format_args!("{outcomes:?}"),
         )?;
         let app = release.app()?;
-        let instances = &status.observation.instances;
-        for (name, service) in &app.services {
-            let mut slots: Vec<u32> = instances
-                .iter()
-                .filter(|instance| instance.service == *name && instance.ready)
-                .map(|instance| instance.slot)
-                .collect();
+        let mut serving = status.observation.instances;
+        serving.retain(|instance| app.services.contains_key(&instance.service));
+        for (name, replicas) in wanted(&app) {
+            let of_it = serving.iter().filter(|i| i.service == *name && i.ready);
+            let mut slots: Vec<u32> = of_it.map(|instance| instance.slot).collect();
             slots.sort_unstable();
-            let wanted: u32 = service.replicas.to_string().parse()?;
             expect(
-                slots.iter().copied().eq(0..wanted),
-                format_args!("{wanted} ready instances of {name}, one for each slot"),
+                slots.iter().copied().eq(0..replicas),
+                format_args!("{replicas} ready instances of {name}, one for each slot"),
                 format_args!("the slots {slots:?}"),
             )?;
         }
-        let serving: Vec<_> =
-            instances.iter().filter(|i| app.services.contains_key(&i.service)).cloned().collect();
-        let wanted: u32 =
-            app.services.values().filter_map(|s| s.replicas.to_string().parse::<u32>().ok()).sum();
-        expect(serving.len() == wanted as usize, wanted, serving.len())?;
+        let total: u32 = wanted(&app).map(|(_, replicas)| replicas).sum();
+        expect(serving.len() == total as usize, format_args!("{total} instances"), serving.len())?;
         Ok((serving.len(), self.host.check_processes(&serving)?))
     }
 }

@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use super::Walkthrough;
 use super::report::{Failure, Outcome, expect, until};
 use super::site::{instance, read, status};
-use crate::app::SESSION_KEY;
+use crate::app::{SESSION_KEY, wanted};
 use crate::services::{Comment, Credentials};
 
 /// Who uses the blog in this walkthrough.
@@ -39,7 +39,8 @@ impl Walkthrough {
         let app = self.release.app()?;
         let observation = self.observe().await?;
         let ready = observation.instances.iter().filter(|instance| instance.ready).count();
-        expect(ready == 7, "7 ready instances", ready)?;
+        let all: u32 = wanted(&app).map(|(_, replicas)| replicas).sum();
+        expect(ready == all as usize, format_args!("{all} ready instances"), ready)?;
         let migrations = observation.instances.iter().filter(|i| app.jobs.contains_key(&i.service));
         expect(
             migrations.filter_map(|run| run.exit()).all(|exit| exit.is_success()),
