@@ -46,11 +46,11 @@ pub enum Change {
         /// The job.
         job: ServiceName,
     },
-    /// Nothing of the app shall be left.
+    /// Nothing of the app shall be left: no instance, secret or revision.
     Remove {
         /// The app.
         app: AppName,
-        /// Whether its volumes, with all their data, and its secrets go too.
+        /// Whether its volumes go too, with all their data.
         volumes: bool,
     },
 }
@@ -118,7 +118,7 @@ pub enum Intent {
     Become(Box<ResolvedApp>),
     /// Nothing of the app is left, its record included.
     Vanish {
-        /// Whether volumes and secrets go too.
+        /// Whether volumes go too.
         volumes: bool,
     },
 }
