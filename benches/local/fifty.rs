@@ -11,7 +11,7 @@ use deploykit::{Change, Silent};
 use deploykit_benches::{Goal, ProcessGuard, Result, median, peer, ratio, resident_mib};
 use tempfile::TempDir;
 
-use crate::local::Local;
+use crate::local::{Local, Phases};
 use crate::{ROUNDS, bare};
 
 const SERVICES: usize = 50;
@@ -53,19 +53,25 @@ async fn up() -> Result<Local> {
         drop(started);
 
         let local = Local::open().await?;
-        let start = Instant::now();
-        local.deploy(app(0)?).await?;
-        deployed.push(start.elapsed().as_secs_f64());
+        deployed.push(local.deploy(app(0)?).await?);
         if round + 1 < ROUNDS {
             local.remove("fifty").await?;
         } else {
             last = Some(local);
         }
     }
-    let ratios = deployed.iter().zip(&by_hand).map(|(a, b)| a / b).collect::<Vec<_>>();
-    println!("up: {:.3} s deployed, {:.3} s by hand", median(deployed), median(by_hand));
-    ratio("local_up_50", median(ratios), Goal::AtMost(1.5));
+    compare("up", "local_up_50", &deployed, &by_hand);
     last.ok_or_else(|| "no rounds".into())
+}
+
+/// Pairs of the same round.
+fn compare(what: &str, name: &str, deployed: &[Phases], by_hand: &[f64]) {
+    let whole = |phases: &Phases| phases.whole();
+    let (ours, theirs) = (median(deployed.iter().map(whole)), median(by_hand.iter().copied()));
+    let phases = Phases::tell(deployed);
+    println!("{what}: {:.1} ms deployed ({phases}), {:.1} ms by hand", ours * 1e3, theirs * 1e3);
+    let ratios = deployed.iter().map(whole).zip(by_hand).map(|(a, b)| a / b);
+    ratio(name, median(ratios), Goal::AtMost(1.5));
 }
 
 /// Plan and apply of what is there already, over the smallest process that there is.
@@ -119,14 +125,9 @@ async fn change_one(local: &Local) -> Result<()> {
         drop(process);
         by_hand.push(start.elapsed().as_secs_f64());
 
-        let start = Instant::now();
-        local.deploy(app(round)?).await?;
-        deployed.push(start.elapsed().as_secs_f64());
+        deployed.push(local.deploy(app(round)?).await?);
     }
-    let ratios = deployed.iter().zip(&by_hand).map(|(a, b)| a / b).collect::<Vec<_>>();
-    let (deployed, by_hand) = (median(deployed) * 1e3, median(by_hand) * 1e3);
-    println!("one changed: {deployed:.1} ms deployed, {by_hand:.1} ms by hand");
-    ratio("local_change_one_of_50", median(ratios), Goal::AtMost(1.5));
+    compare("one changed", "local_change_one_of_50", &deployed, &by_hand);
     Ok(())
 }
 
