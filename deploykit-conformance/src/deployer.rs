@@ -9,7 +9,7 @@ use deploykit_core::{Change, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::bed::Bed;
-use crate::faults::Fault;
+use crate::faults::{Death, Fault};
 use crate::kit::{Settings, runtime};
 use crate::test::Test;
 
@@ -79,7 +79,14 @@ impl Order {
             return in_a_process(&sealed).await;
         }
         let other = test.another().await;
-        other.bed.faults().arm(call, fault, false);
+        let death = match &test.settings.kill_host {
+            Some(kill) if fault == Fault::HostDies => {
+                let (kill, bed) = (Arc::clone(kill), other.bed.clone());
+                Death::OfHost(Box::new(move || kill(&bed)))
+            }
+            _ => Death::Silence,
+        };
+        other.bed.faults().arm(call, fault, death);
         tokio::select! {
             biased;
             done = self.carry_out(&other) => match other.bed.faults().struck() {
@@ -137,6 +144,6 @@ pub(crate) fn run_if_asked(settings: &Arc<Settings>) -> Option<ExitCode> {
 async fn obey(settings: &Arc<Settings>, sealed: Sealed) -> Result<()> {
     let bed = Bed::new(sealed.folder);
     let test = Test::connect(Arc::clone(settings), bed, sealed.app).await?;
-    test.bed.faults().arm(sealed.call, sealed.fault, true);
+    test.bed.faults().arm(sealed.call, sealed.fault, Death::Signal);
     sealed.order.carry_out(&test).await
 }

@@ -22,37 +22,56 @@ pub enum Fault {
     DieDuring,
     /// The deployer dies after the call has been made, and before it knows.
     DieAfter,
+    /// What hosts the instances dies, and the call is made after that.
+    HostDies,
 }
 
 impl Fault {
-    /// Every fault.
-    pub const ALL: [Self; 5] =
+    /// Every fault of deployers.
+    pub const OF_DEPLOYERS: [Self; 5] =
         [Self::ErrorBefore, Self::ErrorAfter, Self::DieBefore, Self::DieDuring, Self::DieAfter];
 
     /// Whether the deployer dies of it.
     pub fn is_deadly(self) -> bool {
-        !matches!(self, Self::ErrorBefore | Self::ErrorAfter)
+        matches!(self, Self::DieBefore | Self::DieDuring | Self::DieAfter)
     }
 }
 
 /// Counts the mutating calls of one connection, and lets a fault happen at one of them. Clones are
 /// the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Faults(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     calls: AtomicU64,
     armed: Mutex<Armed>,
     died: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Armed {
     at: Option<(u64, Fault)>,
-    /// Whether to die is to end this process, and not only to be silent for ever.
-    by_signal: bool,
+    death: Death,
     struck: Option<String>,
+}
+
+/// What the death of somebody is.
+#[derive(Default)]
+pub(crate) enum Death {
+    /// The deployer is silent for ever.
+    #[default]
+    Silence,
+    /// The deployer's process gets SIGKILL.
+    Signal,
+    /// This ends the host.
+    OfHost(Box<dyn FnOnce() + Send>),
+}
+
+impl std::fmt::Debug for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Faults").field("calls", &self.calls()).finish_non_exhaustive()
+    }
 }
 
 impl Faults {
@@ -61,9 +80,9 @@ impl Faults {
     }
 
     /// Lets `fault` happen at the call of this number, counted from 1 and from now.
-    pub(crate) fn arm(&self, call: u64, fault: Fault, by_signal: bool) {
+    pub(crate) fn arm(&self, call: u64, fault: Fault, death: Death) {
         self.0.calls.store(0, Ordering::SeqCst);
-        *self.armed() = Armed { at: Some((call, fault)), by_signal, struck: None };
+        *self.armed() = Armed { at: Some((call, fault)), death, struck: None };
     }
 
     /// How many calls there were since it was armed.
@@ -107,6 +126,13 @@ impl Faults {
                 call.await?;
                 Err(failure(name))
             }
+            Some(Fault::HostDies) => {
+                let death = std::mem::take(&mut self.armed().death);
+                if let Death::OfHost(kill) = death {
+                    kill();
+                }
+                call.await
+            }
             Some(Fault::DieBefore) => self.die().await,
             Some(Fault::DieDuring) => {
                 // Far enough for the call to be on its way, and seldom for its answer.
@@ -124,7 +150,7 @@ impl Faults {
     }
 
     async fn die<T>(&self) -> T {
-        if self.armed().by_signal {
+        if matches!(self.armed().death, Death::Signal) {
             let signal = rustix::process::Signal::KILL;
             let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
         }
@@ -150,16 +176,16 @@ mod tests {
             made.fetch_add(1, Ordering::SeqCst);
             Ok(())
         };
-        faults.arm(2, Fault::ErrorAfter, false);
+        faults.arm(2, Fault::ErrorAfter, Death::Silence);
         faults.around("one", call()).await.unwrap();
         faults.around("two", call()).await.unwrap_err();
         faults.around("three", call()).await.unwrap();
         assert_eq!((made.load(Ordering::SeqCst), faults.calls()), (3, 3));
-        faults.arm(1, Fault::ErrorBefore, false);
+        faults.arm(1, Fault::ErrorBefore, Death::Silence);
         faults.around("four", call()).await.unwrap_err();
         assert_eq!(made.load(Ordering::SeqCst), 3);
         assert_eq!(faults.struck().as_deref(), Some("four (call 1)"));
-        faults.arm(1, Fault::DieBefore, false);
+        faults.arm(1, Fault::DieBefore, Death::Silence);
         tokio::select! {
             _ = faults.around("five", call()) => unreachable!("the dead do not answer"),
             () = faults.died() => {}

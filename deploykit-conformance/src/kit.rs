@@ -26,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) image: ImageSpec,
     pub(crate) program: String,
     pub(crate) simulated: bool,
+    pub(crate) kill_host: Option<Arc<dyn Fn(&Bed) + Send + Sync>>,
     afterwards: Option<Hook>,
 }
 
@@ -54,6 +55,7 @@ impl Kit {
             image: ImageSpec::binary(&program),
             program: program.to_string_lossy().into_owned(),
             simulated: false,
+            kill_host: None,
             afterwards: None,
         };
         Self { settings, first: || {} }
@@ -78,6 +80,13 @@ impl Kit {
     /// Calls `first` before anything else: for programs that serve as something else when asked.
     pub fn first(mut self, first: fn()) -> Self {
         self.first = first;
+        self
+    }
+
+    /// Lets the faults be those of the host, too: `kill` ends at once, as by `kill -9`, what the
+    /// backend runs for itself.
+    pub fn host_killed_by(mut self, kill: impl Fn(&Bed) + Send + Sync + 'static) -> Self {
+        self.settings.kill_host = Some(Arc::new(kill));
         self
     }
 

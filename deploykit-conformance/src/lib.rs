@@ -32,6 +32,8 @@ mod kit;
 mod load;
 mod test;
 pub mod testapp;
+#[cfg(feature = "vectors")]
+pub mod vectors;
 
 pub use bed::Bed;
 pub use client::{Answer, Client};

@@ -177,15 +177,10 @@ fn run(orders: &Orders) -> i32 {
         // Fails where this leads a session already: then it is detached.
         let _ = rustix::process::setsid();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .thread_stack_size(256 << 10)
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(supervise(orders)),
-        Err(e) => Err(failed(e.to_string())),
-    };
+    // A thread of its own: `init` may have been called in an asynchronous `main`, whose thread
+    // cannot block on another runtime.
+    let result = std::thread::scope(|scope| scope.spawn(|| serve(orders)).join())
+        .unwrap_or_else(|_| Err(failed("it panicked".into())));
     match result {
         Ok(()) => 0,
         Err(e) => {
@@ -194,6 +189,16 @@ fn run(orders: &Orders) -> i32 {
             1
         }
     }
+}
+
+fn serve(orders: &Orders) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_stack_size(256 << 10)
+        .build()
+        .map_err(|e| failed(e.to_string()))?
+        .block_on(supervise(orders))
 }
 
 async fn supervise(orders: &Orders) -> Result<()> {

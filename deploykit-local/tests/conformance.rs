@@ -1,6 +1,8 @@
 //! The behaviour kit on detached supervisors: each test has a state folder and a supervisor of its
 //! own, which has to end, and to leave nothing, when the test's apps have been removed.
-#![allow(clippy::panic)]
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,13 +13,24 @@ use deploykit_core::Reconciler;
 use deploykit_local::{Local, LocalConfig};
 
 fn main() -> ExitCode {
-    Kit::new(connect).first(deploykit_local::init).afterwards(nothing_is_left).run()
+    Kit::new(connect)
+        .first(deploykit_local::init)
+        .host_killed_by(kill_supervisor)
+        .afterwards(nothing_is_left)
+        .run()
 }
 
 async fn connect(bed: Bed) -> Connected {
     let config = LocalConfig::new(bed.folder().join("state")).keys(bed.folder().join("keys"));
     let local = Local::open(config).await?;
     Ok(Arc::new(Reconciler::new(bed.faulty(local))))
+}
+
+fn kill_supervisor(bed: &Bed) {
+    // It may be between two lives.
+    if let Some(pid) = common::supervisor(&bed.folder().join("state")) {
+        common::kill("-KILL", pid);
+    }
 }
 
 async fn nothing_is_left(bed: Bed) {

@@ -76,12 +76,22 @@ async fn run(arguments: Arguments) -> Result<bool> {
             let url = arguments.on.unwrap_or_else(own_folder);
             tokio::select! {
                 passed = walkthrough::run(url.clone(), arguments.keep) => passed,
-                _ = tokio::signal::ctrl_c() => {
-                    eprintln!("interrupted: removing the blog from {url}");
-                    walkthrough::clean_up(&url).await.map(|()| false)
-                }
+                _ = tokio::signal::ctrl_c() => interrupted(&url, arguments.keep).await,
             }
         }
+    }
+}
+
+/// Leaves nothing behind, unless that is what the caller wants.
+async fn interrupted(url: &str, keep: bool) -> Result<bool> {
+    if keep {
+        eprintln!("interrupted: the blog is left on {url} as it is");
+        return Ok(false);
+    }
+    eprintln!("interrupted: removing the blog from {url}; interrupt again to leave it there");
+    tokio::select! {
+        cleaned = walkthrough::clean_up(url) => cleaned.map(|()| false),
+        _ = tokio::signal::ctrl_c() => Ok(false),
     }
 }
 

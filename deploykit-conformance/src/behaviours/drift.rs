@@ -6,17 +6,11 @@ use deploykit_core::{EventSender, Goal, Step, StepContext};
 
 use crate::test::{Test, name};
 
-pub(super) async fn what_was_removed_behind_our_back_is_named_and_made_again(t: &Test) {
-    let app = || {
-        let build = t.build().service(t.service("web", "1").replicas(2));
-        build.service(t.service("other", "1")).validate().unwrap()
-    };
-    t.up(app()).await.unwrap();
-    let other = t.ids("other").await;
-    // By the backend's own means, with no record of it.
+/// Removes the service `web` by the backend's own means, with no record of it.
+pub(super) async fn remove_behind_our_back(t: &Test) {
     let state = t.backend().state();
     let lease = state.acquire(t.name(), "somebody", Duration::from_secs(30)).await.unwrap();
-    let target = t.history().await.remove(0).app;
+    let target = t.history().await.pop().unwrap().app;
     let (events, _) = EventSender::channel();
     let context = StepContext {
         fence: lease.fence.clone(),
@@ -30,7 +24,16 @@ pub(super) async fn what_was_removed_behind_our_back_is_named_and_made_again(t: 
     t.backend().execute(&step, &context).await.unwrap();
     state.release(&lease).await.unwrap();
     assert!(t.ids("web").await.is_empty());
+}
 
+pub(super) async fn what_was_removed_behind_our_back_is_named_and_made_again(t: &Test) {
+    let app = || {
+        let build = t.build().service(t.service("web", "1").replicas(2));
+        build.service(t.service("other", "1")).validate().unwrap()
+    };
+    t.up(app()).await.unwrap();
+    let other = t.ids("other").await;
+    remove_behind_our_back(t).await;
     let plan = t.plan(app()).await.unwrap();
     let step = plan.steps().iter().find(|s| s.goal == Goal::Service(name("web"))).unwrap();
     assert!(step.causes.join(", ").contains("drift: 0 of 2 running"), "{plan}");

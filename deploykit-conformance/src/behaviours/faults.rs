@@ -9,7 +9,7 @@ use deploykit_core::{Change, Outcome, SecretValue};
 
 use super::Behaviour;
 use crate::deployer::{End, Order};
-use crate::faults::Fault;
+use crate::faults::{Death, Fault};
 use crate::kit::left_of;
 use crate::test::{Test, name};
 
@@ -123,11 +123,13 @@ async fn settled(t: &Test, scene: Scene, context: &str) {
 async fn converges(t: Arc<Test>, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let scene = SCENES[random.usize(..SCENES.len())];
-    let fault = Fault::ALL[random.usize(..Fault::ALL.len())];
+    let mut faults = Fault::OF_DEPLOYERS.to_vec();
+    faults.extend(t.settings.kill_host.is_some().then_some(Fault::HostDies));
+    let fault = faults[random.usize(..faults.len())];
 
     // How many calls the change makes is found out by making it once.
     let order = stage(&t, scene).await;
-    t.bed.faults().arm(u64::MAX, Fault::ErrorBefore, false);
+    t.bed.faults().arm(u64::MAX, Fault::ErrorBefore, Death::Silence);
     order.carry_out(&t).await.unwrap();
     let calls = t.bed.faults().calls();
     settled(&t, scene, "without a fault").await;

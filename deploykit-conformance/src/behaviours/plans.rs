@@ -2,6 +2,7 @@
 
 use deploykit_core::{Change, ErrorKind, Plan, Silent};
 
+use super::drift::remove_behind_our_back;
 use crate::test::{Test, name};
 
 pub(super) async fn a_plan_changes_nothing(t: &Test) {
@@ -49,6 +50,13 @@ pub(super) async fn a_stale_plan_is_refused(t: &Test) {
         assert!(refused.to_string().contains("stale"), "{refused}");
     }
     assert_eq!((t.seen().await, t.history().await.len()), (now, 2));
+
+    let by_drift = t.plan(t.web("5", 1)).await.unwrap();
+    remove_behind_our_back(t).await;
+    let refused = t.deployer().apply(by_drift, &mut Silent).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.to_string().contains("stale"), "{refused}");
+    assert_eq!((t.ids("web").await.len(), t.history().await.len()), (0, 2));
 }
 
 pub(super) async fn an_edited_plan_is_refused(t: &Test) {

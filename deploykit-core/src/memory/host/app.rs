@@ -37,7 +37,7 @@ pub(super) struct Sim {
     pub(super) seen: Instance,
     /// Requests that it has not answered.
     pub(super) in_flight: u32,
-    /// Requests that it has answered.
+    /// Requests that it has taken.
     pub(super) served: u64,
 }
 

@@ -107,14 +107,9 @@ impl Host {
                 None => Ok(Response { status: 502, body: format!("{asked} is not known") }),
             };
         }
-        self.change(app, |app| {
-            let Some(sim) = app.instances.get_mut(&taken.instance) else {
-                return Ok(Response { status: 502, body: String::new() });
-            };
-            sim.served += 1;
-            let served = sim.served;
-            let (Some(sim), instance) = (app.instances.get(&taken.instance), &taken.instance)
-            else {
+        self.read(app, |app| {
+            let instance = &taken.instance;
+            let Some(sim) = app.instances.get(instance) else {
                 return Ok(Response { status: 502, body: String::new() });
             };
             let version = &sim.dials.version;
@@ -128,7 +123,7 @@ impl Host {
                 "/instance" => ok(instance.clone()),
                 "/env" => ok(serde_json::json!(sim.env(app)).to_string()),
                 "/args" => ok(serde_json::json!(sim.spec.template.args).to_string()),
-                "/count" => ok(served.to_string()),
+                "/count" => ok(sim.served.to_string()),
                 "/healthz" => ok("ok".into()),
                 _ => Response { status: 404, body: "no such page".into() },
             })
@@ -154,6 +149,7 @@ impl Host {
                 let (id, sim) =
                     takers.iter_mut().min_by_key(|(_, sim)| (sim.in_flight, sim.served))?;
                 sim.in_flight += 1;
+                sim.served += 1;
                 Some(((*id).clone(), sim.seen.restarts))
             });
             if let Some((instance, restarts)) = taken {
