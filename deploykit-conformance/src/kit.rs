@@ -19,6 +19,7 @@ use crate::testapp;
 /// A backend under test, or why there is none.
 pub type Connected = Result<Arc<dyn Orchestrator>>;
 
+type Kill = Arc<dyn Fn(&Bed) + Send + Sync>;
 type Hook = Box<dyn Fn(Bed) -> BoxFuture<'static, ()> + Send + Sync>;
 
 pub(crate) struct Settings {
@@ -26,7 +27,7 @@ pub(crate) struct Settings {
     pub(crate) image: ImageSpec,
     pub(crate) program: String,
     pub(crate) simulated: bool,
-    pub(crate) kill_host: Option<Arc<dyn Fn(&Bed) + Send + Sync>>,
+    pub(crate) kill_host: Option<Kill>,
     afterwards: Option<Hook>,
 }
 
