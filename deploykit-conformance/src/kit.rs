@@ -19,16 +19,15 @@ use crate::testapp;
 /// A backend under test, or why there is none.
 pub type Connected = Result<Arc<dyn Orchestrator>>;
 
+type Kill = Arc<dyn Fn(&Bed) + Send + Sync>;
 type Hook = Box<dyn Fn(Bed) -> BoxFuture<'static, ()> + Send + Sync>;
-
-type KillHost = Arc<dyn Fn(&Bed) + Send + Sync>;
 
 pub(crate) struct Settings {
     pub(crate) connect: Box<dyn Fn(Bed) -> BoxFuture<'static, Connected> + Send + Sync>,
     pub(crate) image: ImageSpec,
     pub(crate) program: String,
     pub(crate) simulated: bool,
-    pub(crate) kill_host: Option<KillHost>,
+    pub(crate) kill_host: Option<Kill>,
     afterwards: Option<Hook>,
 }
 

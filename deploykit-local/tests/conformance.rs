@@ -1,6 +1,6 @@
 //! The behaviour kit on detached supervisors: each test has a state folder and a supervisor of its
 //! own, which has to end, and to leave nothing, when the test's apps have been removed.
-#![allow(clippy::panic, clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
@@ -27,10 +27,8 @@ async fn connect(bed: Bed) -> Connected {
 }
 
 fn kill_supervisor(bed: &Bed) {
-    // It may be between two lives.
-    if let Some(pid) = common::supervisor(&bed.folder().join("state")) {
-        common::kill("-KILL", pid);
-    }
+    let pid = common::supervisor(&bed.folder().join("state"));
+    common::kill("-KILL", pid.expect("the supervisor of what has been deployed"));
 }
 
 async fn nothing_is_left(bed: Bed) {
