@@ -119,3 +119,15 @@ fn case_of(folder: &Path) -> Value {
 fn base_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
+
+/// A field of a case that is a text.
+fn text<'a>(case: &'a Value, field: &str) -> Result<&'a str, String> {
+    case[field].as_str().ok_or_else(|| format!("the case has no text `{field}`"))
+}
+
+fn expect_equal(what: &str, expected: &Value, found: &Value) -> Result<(), String> {
+    match expected == found {
+        true => Ok(()),
+        false => Err(format!("{what}: expected {expected}, found {found}")),
+    }
+}
