@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deploykit_benches::{ProcessGuard, Result};
 
@@ -13,6 +13,9 @@ pub(crate) const SERVICE: &str = env!("CARGO_BIN_EXE_bench-service");
 
 /// How long a loop by hand waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// What has not answered by then has failed, such as on a port that was taken meanwhile.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// An address that nobody listens on.
 pub(crate) fn free_address() -> Result<SocketAddr> {
@@ -32,12 +35,16 @@ pub(crate) fn start(address: SocketAddr) -> Result<ProcessGuard> {
 }
 
 /// Asks each until all have answered 200.
-pub(crate) fn poll(addresses: &[SocketAddr]) {
+pub(crate) fn poll(addresses: &[SocketAddr]) -> Result<()> {
+    let start = Instant::now();
     let mut left = addresses.to_vec();
     loop {
         left.retain(|address| !is_ready(*address));
         if left.is_empty() {
-            return;
+            return Ok(());
+        }
+        if start.elapsed() > DEADLINE {
+            return Err(format!("no answer from {left:?} after {DEADLINE:?}").into());
         }
         sleep(PAUSE);
     }

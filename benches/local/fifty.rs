@@ -48,7 +48,7 @@ async fn up() -> Result<Local> {
         let addresses = bare::free_addresses(SERVICES)?;
         let start = Instant::now();
         let started = addresses.iter().map(|a| bare::start(*a)).collect::<Result<Vec<_>>>()?;
-        bare::poll(&addresses);
+        bare::poll(&addresses)?;
         by_hand.push(start.elapsed().as_secs_f64());
         drop(started);
 
@@ -121,7 +121,7 @@ async fn change_one(local: &Local) -> Result<()> {
         let address = bare::free_address()?;
         let start = Instant::now();
         let process = bare::start(address)?;
-        bare::poll(&[address]);
+        bare::poll(&[address])?;
         drop(process);
         by_hand.push(start.elapsed().as_secs_f64());
 
@@ -175,7 +175,7 @@ fn supervisord() -> Result<f64> {
     let mut command = Command::new(peer("supervisord")?);
     command.arg("-c").arg(&file).stdout(Stdio::null());
     let mut process = ProcessGuard::spawn(&mut command)?;
-    bare::poll(&addresses);
+    bare::poll(&addresses)?;
     // It counts a program as started after a second.
     std::thread::sleep(Duration::from_secs(2));
     let resident = resident_mib(process.id());
