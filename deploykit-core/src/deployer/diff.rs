@@ -40,7 +40,7 @@ pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
     let (cause, target, jobs) = match change {
         Change::Deploy(target) => ("deploy".to_owned(), *target, Jobs::Due),
         Change::Scale { service, replicas, .. } => {
-            let mut target = deployer.current(&app).await?.app;
+            let mut target = current(deployer, &app, newest.as_ref())?;
             let scaled = target.app.services.get_mut(&service);
             scaled.ok_or_else(|| unknown(deployer, "service", &service))?.replicas =
                 Replicas::Fixed(replicas);
@@ -48,7 +48,7 @@ pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
             (format!("scale {service} to {replicas}"), target, Jobs::None)
         }
         Change::Restart { service, .. } => {
-            let mut target = deployer.current(&app).await?.app;
+            let mut target = current(deployer, &app, newest.as_ref())?;
             if !target.app.services.contains_key(&service) {
                 return Err(unknown(deployer, "service", &service));
             }
@@ -60,7 +60,7 @@ pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
             (format!("rollback to {}", revision.number), revision.app, Jobs::None)
         }
         Change::RunJob { job, .. } => {
-            let target = deployer.current(&app).await?.app;
+            let target = current(deployer, &app, newest.as_ref())?;
             if !target.app.jobs.contains_key(&job) {
                 return Err(unknown(deployer, "job", &job));
             }
@@ -136,6 +136,25 @@ fn check(deployer: &Deployer, target: &ResolvedApp) -> Result<()> {
     Err(Error::invalid("plan the change", problems)
         .on(backend.name())
         .with("app", &target.app.name))
+}
+
+/// What the app is now, for changes that start from that.
+fn current(deployer: &Deployer, app: &AppName, newest: Option<&Revision>) -> Result<ResolvedApp> {
+    let refuse = |kind, message: String| {
+        Error::new(kind, "plan the change", message).on(deployer.backend.name()).with("app", app)
+    };
+    let newest = newest.ok_or_else(|| {
+        refuse(ErrorKind::NotFound, "no such app is deployed; deploy it first".into())
+    })?;
+    if newest.outcome == Outcome::Succeeded {
+        return Ok(newest.app.clone());
+    }
+    let message = format!(
+        "its newest revision {} is {}; deploy again or roll back first",
+        newest.number,
+        newest.outcome.word()
+    );
+    Err(refuse(ErrorKind::Conflict, message))
 }
 
 async fn earlier(

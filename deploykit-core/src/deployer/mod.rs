@@ -21,7 +21,7 @@ use crate::model::{App, AppName, SecretName, VolumeName};
 use crate::observation::Observation;
 use crate::orchestrator::{ExecOutput, ExecRequest, LogLine, LogQuery, Orchestrator};
 use crate::plan::{Change, Plan};
-use crate::revision::{Outcome, Revision};
+use crate::revision::Revision;
 use crate::secret::SecretValue;
 use record::Record;
 
@@ -201,27 +201,6 @@ impl Deployer {
         request: ExecRequest,
     ) -> Result<BoxStream<'static, Result<ExecOutput>>> {
         self.backend.exec(app, instance, request).await
-    }
-
-    /// What the app is now, for changes that start from that.
-    async fn current(&self, app: &AppName) -> Result<Revision> {
-        let operation = "plan the change";
-        let newest = self.record(app).newest().await?.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, operation, "no such app is deployed; deploy it first")
-                .on(self.backend.name())
-                .with("app", app)
-        })?;
-        if newest.outcome == Outcome::Succeeded {
-            return Ok(newest);
-        }
-        let message = format!(
-            "its newest revision {} is {}; deploy again or roll back first",
-            newest.number,
-            newest.outcome.word()
-        );
-        Err(Error::new(ErrorKind::Conflict, operation, message)
-            .on(self.backend.name())
-            .with("app", app))
     }
 }
 
