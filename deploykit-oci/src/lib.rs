@@ -9,6 +9,7 @@ mod dockerignore;
 mod error;
 mod layout;
 mod reference;
+pub mod sign;
 pub mod spec;
 mod unpack;
 
