@@ -254,6 +254,7 @@ pub(crate) fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descrip
         digest,
         size,
         platform: None,
+        artifact_type: None,
         annotations: Default::default(),
     }
 }

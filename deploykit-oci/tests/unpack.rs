@@ -51,6 +51,7 @@ fn image(layout: &Layout, layers: &[Vec<u8>]) -> Digest {
         digest: layout.put(bytes).unwrap(),
         size: bytes.len() as u64,
         platform: None,
+        artifact_type: None,
         annotations: BTreeMap::new(),
     };
     let config = Image {

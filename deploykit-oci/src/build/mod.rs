@@ -91,8 +91,10 @@ impl Recipe {
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(media_type::MANIFEST.to_owned()),
+            artifact_type: None,
             config,
             layers: layers.collect(),
+            subject: None,
             annotations: self.annotations.clone(),
         };
         let mut descriptor = layout.put_document(media_type::MANIFEST, &manifest)?;
