@@ -67,8 +67,10 @@ fn image(layout: &Layout, layers: &[Vec<u8>]) -> Digest {
     let manifest = Manifest {
         schema_version: 2,
         media_type: None,
+        artifact_type: None,
         config: put(media_type::CONFIG, &serde_json::to_vec(&config).unwrap()),
         layers: layers.iter().map(|bytes| put(media_type::LAYER, bytes)).collect(),
+        subject: None,
         annotations: BTreeMap::new(),
     };
     layout.put(&serde_json::to_vec(&manifest).unwrap()).unwrap()

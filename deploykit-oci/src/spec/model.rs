@@ -1,6 +1,7 @@
 //! The documents as data. Maps are sorted, so that equal documents are equal bytes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,36 @@ pub struct Platform {
     /// The variant of the architecture, like `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+}
+
+impl Platform {
+    /// The one that this program runs on.
+    pub fn current() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "x86" => "386",
+            other => other,
+        };
+        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: None }
+    }
+
+    /// Whether what is for this platform runs on `wanted`. A variant counts where both name one.
+    pub fn serves(&self, wanted: &Self) -> bool {
+        let variants = self.variant.as_ref().zip(wanted.variant.as_ref());
+        (&self.os, &self.architecture) == (&wanted.os, &wanted.architecture)
+            && variants.is_none_or(|(own, wanted)| own == wanted)
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One platform's image.
