@@ -47,7 +47,8 @@ impl RegistryClient {
         through: &Layout,
     ) -> Result<()> {
         let blobs = blobs(&document.manifest()?);
-        stream::iter(blobs.iter().map(|blob| self.copy_blob(from, to, blob, through)))
+        stream::iter(blobs)
+            .map(|blob| self.copy_blob(from, to, blob, through))
             .buffer_unordered(self.shared.config.parallel.max(1))
             .try_collect::<()>()
             .await
@@ -57,15 +58,15 @@ impl RegistryClient {
         &self,
         from: &Reference,
         to: &Reference,
-        blob: &Descriptor,
+        blob: Descriptor,
         through: &Layout,
     ) -> Result<()> {
-        if self.mount(to, blob, from).await? {
+        if self.mount(to, &blob, from).await? {
             return Ok(());
         }
-        self.download(from, blob, through).await?;
+        self.download(from, blob.clone(), through).await?;
         let content = Content::File(through.blob_path(&blob.digest));
-        let sent = Blob { digest: blob.digest.clone(), size: blob.size, content };
+        let sent = Blob { digest: blob.digest, size: blob.size, content };
         self.upload(to, &sent, &[]).await?;
         Ok(())
     }

@@ -34,12 +34,9 @@ impl RegistryClient {
             return Err(error(ErrorKind::Invalid, DOWNLOAD, message).with("digest", &blob.digest));
         }
         let place = repository.at(blob.digest.clone());
-        let mut bytes = Vec::new();
-        self.receive(&place, blob, async |piece| {
-            bytes.extend_from_slice(&piece);
-            Ok(())
-        })
-        .await?;
+        let mut sink = Sink::Memory(Vec::new());
+        self.receive(&place, blob, &mut sink).await?;
+        let Sink::Memory(bytes) = sink else { return Err(stopped()) };
         let found = Digest::of(&bytes);
         if found != blob.digest {
             let message = "what arrived is not what its digest says";
@@ -54,7 +51,7 @@ impl RegistryClient {
     pub(super) async fn download(
         &self,
         from: &Reference,
-        blob: &Descriptor,
+        blob: Descriptor,
         layout: &Layout,
     ) -> Result<()> {
         let place = from.at(blob.digest.clone());
@@ -62,7 +59,7 @@ impl RegistryClient {
         let outcome = match layout.contains(&blob.digest) {
             true => Outcome::Existing,
             false => {
-                let stored = self.download_missing(&place, blob, layout).await;
+                let stored = self.download_missing(&place, &blob, layout).await;
                 stored.map_err(|e| match e.kind() {
                     ErrorKind::Corrupt => e.with("image", &place),
                     _ => e,
@@ -70,7 +67,7 @@ impl RegistryClient {
                 Outcome::Received
             }
         };
-        self.tell(Transfer::Finished { digest: blob.digest.clone(), outcome });
+        self.tell(Transfer::Finished { digest: blob.digest, outcome });
         Ok(())
     }
 
@@ -90,15 +87,13 @@ impl RegistryClient {
             }
             writer.finish_as(&wanted)
         });
-        // A writer that has failed receives no more, and says itself why.
-        let write = async |piece| pieces.send(piece).await.map_err(|_| stopped());
-        let received = self.receive(place, blob, write).await;
-        drop(pieces);
+        let mut sink = Sink::Writer(pieces);
+        let received = self.receive(place, blob, &mut sink).await;
+        let is_stopped = matches!(&sink, Sink::Writer(pieces) if pieces.is_closed());
+        drop(sink);
         let written = writer.await.map_err(|cause| stopped().because(cause))?;
-        match received {
-            Err(failed) if failed.kind() != ErrorKind::Failed || written.is_ok() => Err(failed),
-            _ => written,
-        }
+        // A writer that receives no more says itself why.
+        if is_stopped { written.and(received) } else { received.and(written) }
     }
 
     /// Receives a blob piece by piece; a connection that broke is taken up where it did.
@@ -106,13 +101,13 @@ impl RegistryClient {
         &self,
         place: &Reference,
         blob: &Descriptor,
-        mut take: impl AsyncFnMut(Bytes) -> Result<()>,
+        sink: &mut Sink,
     ) -> Result<()> {
         let mut budget = Budget::new(self.shared.config.retry_for);
         let mut done = 0;
         while done < blob.size {
             let before = done;
-            let failure = match self.receive_rest(place, blob, &mut done, &mut take).await {
+            let failure = match self.receive_rest(place, blob, &mut done, sink).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
@@ -129,7 +124,7 @@ impl RegistryClient {
         place: &Reference,
         blob: &Descriptor,
         done: &mut u64,
-        take: &mut impl AsyncFnMut(Bytes) -> Result<()>,
+        sink: &mut Sink,
     ) -> Attempt<()> {
         let mut call =
             Call::read(DOWNLOAD, Method::GET, place, format!("blobs/{}", blob.digest));
@@ -164,7 +159,7 @@ impl RegistryClient {
             }
             if !piece.is_empty() {
                 *done += piece.len() as u64;
-                take(piece).await?;
+                sink.take(piece).await?;
                 self.tell(Transfer::Moved { digest: blob.digest.clone(), done: *done });
             }
         }
@@ -173,6 +168,24 @@ impl RegistryClient {
             return Err(Failure::retryable(cut(ended, place, *done, blob.size)));
         }
         Ok(())
+    }
+}
+
+/// Where a blob's pieces go.
+enum Sink {
+    Memory(Vec<u8>),
+    Writer(mpsc::Sender<Bytes>),
+}
+
+impl Sink {
+    async fn take(&mut self, piece: Bytes) -> Result<()> {
+        match self {
+            Self::Memory(bytes) => {
+                bytes.extend_from_slice(&piece);
+                Ok(())
+            }
+            Self::Writer(pieces) => pieces.send(piece).await.map_err(|_| stopped()),
+        }
     }
 }
 

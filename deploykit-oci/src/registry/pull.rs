@@ -110,7 +110,8 @@ impl RegistryClient {
         layout: &Layout,
     ) -> Result<()> {
         let blobs = blobs(&document.manifest()?);
-        stream::iter(blobs.iter().map(|blob| self.download(image, blob, layout)))
+        stream::iter(blobs)
+            .map(|blob| self.download(image, blob, layout))
             .buffer_unordered(self.shared.config.parallel.max(1))
             .try_collect::<()>()
             .await?;
