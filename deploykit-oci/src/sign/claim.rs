@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::PrivateKey;
 use crate::digest::Digest;
+use crate::reference::Reference;
 
 /// The two ways of cosign to sign an image, and to keep the signature in a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -105,10 +106,8 @@ pub(super) fn read_payload(payload: Vec<u8>, signature: &str) -> Result<Signed, 
         return Err("its payload is not of the type that cosign signs");
     }
     let signature = STANDARD.decode(signature).map_err(|_| "its signature is not base64")?;
-    // Some signers claim a tag or a digest with the repository.
-    let reference = said.critical.identity.reference;
-    let repository = crate::Reference::parse(&reference).map_or(reference, |r| r.name());
-    let claim = Claim { digest: said.critical.image.digest, repository: Some(repository) };
+    let repository = Some(repository(&said.critical.identity.reference));
+    let claim = Claim { digest: said.critical.image.digest, repository };
     Ok(Signed { message: payload, signatures: vec![signature], claim })
 }
 
@@ -187,9 +186,22 @@ pub(super) fn read_bundle(bundle: &[u8]) -> Result<Option<Signed>, &'static str>
     let [subject] = said.subject.as_slice() else { return Err("it is not of one image") };
     let hex = subject.digest.get("sha256").and_then(Value::as_str);
     let digest = format!("sha256:{}", hex.ok_or("it is of something that is no image")?);
-    let repository = subject.name.clone().filter(|name| !name.is_empty());
+    let repository = subject.name.as_deref().filter(|name| !name.is_empty()).map(repository);
     let claim = Claim { digest, repository };
     Ok(Some(Signed { message: authenticated(&statement), signatures, claim }))
+}
+
+/// What a repository is called in a signature: cosign has an older name for Docker Hub.
+pub(super) fn name(image: &Reference) -> String {
+    match image.domain() {
+        "docker.io" => format!("index.docker.io/{}", image.path()),
+        _ => image.name(),
+    }
+}
+
+/// The repository that a signature names; some signers add a tag or a digest.
+fn repository(named: &str) -> String {
+    Reference::parse_normalized(named).map_or_else(|_| named.to_owned(), |r| r.name())
 }
 
 /// What an envelope's signature is of
