@@ -198,12 +198,13 @@ async fn what_refers_to_an_image_is_found() {
     }
     let all = client.referrers(&tag, &built.digest, None).await.unwrap();
     assert_eq!(all.iter().map(|d| d.digest.clone()).collect::<Vec<_>>(), pushed);
-    let notes = client
-        .referrers(&tag, &built.digest, Some("application/vnd.example.note"))
-        .await
-        .unwrap();
+    let notes =
+        client.referrers(&tag, &built.digest, Some("application/vnd.example.note")).await.unwrap();
     assert_eq!(notes.len(), 1);
-    assert_eq!(client.document(&tag.at(notes[0].digest.clone())).await.unwrap().descriptor.digest, pushed[0]);
+    assert_eq!(
+        client.document(&tag.at(notes[0].digest.clone())).await.unwrap().descriptor.digest,
+        pushed[0]
+    );
 }
 
 async fn about(

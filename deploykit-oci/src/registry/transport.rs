@@ -37,7 +37,11 @@ pub(super) enum Payload {
     Empty,
     Bytes(Bytes),
     /// A part of a file.
-    File { path: PathBuf, offset: u64, length: u64 },
+    File {
+        path: PathBuf,
+        offset: u64,
+        length: u64,
+    },
 }
 
 /// Told how many bytes of a payload have been sent.
