@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deploykit_core::{Error, ErrorKind, Result};
-pub use recipe::{Compression, Recipe};
+pub use recipe::{Compression, CopyOptions, Recipe};
 
 use crate::digest::Digest;
 use crate::error::error;
