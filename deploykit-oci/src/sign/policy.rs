@@ -1,7 +1,7 @@
 //! Signatures as the policy of a deployer.
 
 use async_trait::async_trait;
-use deploykit_core::model::{AppName, ImageSpec, ResolvedImage};
+use deploykit_core::model::{AppName, ImageRef, ImageSpec, ResolvedImage};
 use deploykit_core::{Error, ErrorKind, ImagePolicy, Result};
 
 use super::Verifier;
@@ -15,8 +15,9 @@ const CHECK: &str = "check the image";
 /// Lets images of registries be deployed only where they are signed: by the keys of a
 /// [`Verifier`], from any repository or from those that are named.
 ///
-/// Executables ([`ImageSpec::Binary`]) are let through: they are files of the machine that
-/// deploys, which nobody could have replaced on the way.
+/// Executables ([`ImageSpec::Binary`]) and images made of files alone ([`ImageSpec::Files`]) are
+/// let through: their content is read on the machine that deploys, and nobody can replace it on the
+/// way. Where such an image has a base, the base has to be signed, and named with its digest.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -68,28 +69,43 @@ impl ImagePolicy for SignaturePolicy {
         image: &ImageSpec,
         resolved: &ResolvedImage,
     ) -> Result<()> {
-        let name = match image {
-            ImageSpec::Binary(_) => return Ok(()),
-            ImageSpec::Reference(name) => name.as_str(),
+        match image {
+            ImageSpec::Binary(_) => Ok(()),
+            ImageSpec::Reference(name) => self.check_image(name, Some(&resolved.digest)).await,
+            ImageSpec::Files(files) => match &files.base {
+                Some(base) => self.check_image(base, None).await,
+                None => Ok(()),
+            },
             other => {
-                let message = format!("{other} is no image of a registry, so nobody signs it");
-                return Err(error(ErrorKind::Unauthorized, CHECK, message));
+                let message = format!("{other} is made in a way that this policy does not know");
+                Err(error(ErrorKind::Unauthorized, CHECK, message))
             }
-        };
-        let refused = |kind, why: String| error(kind, CHECK, format!("{name} {why}"));
-        let named = Reference::parse_normalized(name)
+        }
+    }
+}
+
+impl SignaturePolicy {
+    /// Checks an image of a registry with the digest that was found, or with its own.
+    async fn check_image(&self, name: &ImageRef, found: Option<&str>) -> Result<()> {
+        let refused = |why: String| error(ErrorKind::Unauthorized, CHECK, format!("{name} {why}"));
+        let named = Reference::parse_normalized(name.as_str())
             .map_err(|e| error(ErrorKind::Invalid, CHECK, e.to_string()))?;
         if !self.is_place_of(&named) {
             let places = self.places.join(", ");
             let why = format!("is of none of the repositories that are allowed: {places}");
-            return Err(refused(ErrorKind::Unauthorized, why));
+            return Err(refused(why));
         }
-        let digest: Digest = resolved.digest.parse().map_err(|_| {
-            let why = format!("has the digest {}, which no registry gives", resolved.digest);
-            refused(ErrorKind::Unauthorized, why)
-        })?;
+        let digest = match found {
+            Some(found) => found
+                .parse::<Digest>()
+                .map_err(|_| refused(format!("has the digest {found}, which no registry gives")))?,
+            None => named.digest().cloned().ok_or_else(|| {
+                let why = "is the base of an image and may move; name it with its digest";
+                refused(why.to_owned())
+            })?,
+        };
         let verified = self.verifier.verify(&self.client, &named.at(digest)).await;
-        verified.map(drop).map_err(|e| about(name, e))
+        verified.map(drop).map_err(|e| about(name.as_str(), e))
     }
 }
 
@@ -107,6 +123,8 @@ fn about(name: &str, cause: Error) -> Error {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use deploykit_core::model::ImageFiles;
+
     use super::super::PrivateKey;
     use super::*;
 
@@ -122,7 +140,19 @@ mod tests {
             let resolved = ResolvedImage { source: image.to_string(), digest };
             policy.check(&AppName::new("shop").unwrap(), &image, &resolved).await
         };
+        let made = |base: Option<&str>| {
+            let base = base.map(|base| ImageRef::new(base).unwrap());
+            ImageSpec::files(ImageFiles { base, ..Default::default() })
+        };
         check(ImageSpec::binary("/bin/true")).await.unwrap();
+        check(made(None)).await.unwrap();
+        let refused = check(made(Some("nginx:1.27"))).await.unwrap_err();
+        let expected = "nginx:1.27 is the base of an image and may move; name it with its digest";
+        assert_eq!(refused.message(), expected);
+        assert_eq!(
+            check(made(Some("team/nginx"))).await.unwrap_err().kind(),
+            ErrorKind::Unauthorized
+        );
         for name in ["registry.example/shopping/web:1", "evil.example/shop/web", "team/nginx"] {
             let image = ImageSpec::Reference(name.to_owned().try_into().unwrap());
             let refused = check(image).await.unwrap_err();
