@@ -14,6 +14,7 @@ mod registry;
 pub mod sign;
 pub mod spec;
 mod unpack;
+pub mod versions;
 
 pub use build::{Compression, CopyOptions, Recipe, join_platforms};
 pub use digest::{Digest, DigestError};
