@@ -3,6 +3,7 @@
 
 pub mod cosign;
 pub mod debian;
+pub mod scripted;
 
 use deploykit_oci::spec::{Descriptor, Platform};
 use deploykit_oci::{Credentials, Layout, Recipe, Reference, RegistryConfig};
