@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use deploykit_core::ErrorKind;
 use deploykit_oci::spec::{Descriptor, Platform};
-use deploykit_oci::{Compression, DockerIgnore, Layout, Recipe, join_platforms};
+use deploykit_oci::{Compression, CopyOptions, DockerIgnore, Layout, Recipe, join_platforms};
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
@@ -107,9 +107,10 @@ fn modes_owners_and_times_are_what_was_asked_for() {
     write(source.path(), "skip/keep", b"y");
     fs::set_permissions(source.path().join("run"), fs::Permissions::from_mode(0o700)).unwrap();
     let ignore = DockerIgnore::parse("skip\n!skip/keep\n").unwrap();
+    let options = CopyOptions { owner: (7, 8), mode: None, ignore };
     let layout = Layout::open(store.path()).unwrap();
     let recipe = Recipe::scratch(amd64()).epoch(42);
-    let recipe = recipe.copy_some(source.path(), "/srv", (7, 8), &ignore).unwrap();
+    let recipe = recipe.copy_with(source.path(), "/srv", &options).unwrap();
     let recipe = recipe.file("/etc/x", 0o400, (1, 2), *b"secret-free").unwrap();
     let image = recipe.temporary_folder().unwrap().build(&layout).unwrap();
     let entries = entries(&layout, &image);

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use deploykit_core::{ErrorKind, Result};
 
-use crate::dockerignore::{DockerIgnore, clean};
+use super::recipe::CopyOptions;
+use crate::dockerignore::clean;
 use crate::error::{error, on_path};
 
 const COPY: &str = "copy files into an image";
@@ -90,15 +91,14 @@ impl Tree {
         &mut self,
         source: &Path,
         target: &str,
-        owner: (u32, u32),
-        ignore: &DockerIgnore,
+        options: &CopyOptions,
     ) -> Result<()> {
         let metadata = fs::metadata(source).map_err(on_path(COPY, source))?;
         if metadata.is_dir() {
             let target = clean(&format!("/{target}")).trim_start_matches('/').to_owned();
-            return self.copy_folder(source, "", &target, owner, ignore);
+            return self.copy_folder(source, "", &target, options);
         }
-        let entry = Entry::of(source, &metadata, owner)?;
+        let entry = Entry::of(source, &metadata, options)?;
         self.insert(Self::inner_path(target)?, entry)
     }
 
@@ -107,8 +107,7 @@ impl Tree {
         root: &Path,
         inside: &str,
         target: &str,
-        owner: (u32, u32),
-        ignore: &DockerIgnore,
+        options: &CopyOptions,
     ) -> Result<()> {
         let folder = root.join(inside);
         let failed = on_path(COPY, &folder);
@@ -123,17 +122,20 @@ impl Tree {
                 return Err(wrong.with("path", path.display()));
             };
             let inside = join(inside, name);
-            let excluded = ignore.excludes(&inside);
+            let excluded = options.ignore.excludes(&inside);
             let metadata = fs::symlink_metadata(&path).map_err(on_path(COPY, &path))?;
             if metadata.is_dir() {
                 if !excluded {
-                    self.insert(join(target, &inside), Entry { owner, ..Entry::folder() })?;
+                    self.insert(
+                        join(target, &inside),
+                        Entry { owner: options.owner, ..Entry::folder() },
+                    )?;
                 }
-                if !excluded || ignore.keeps_some() {
-                    self.copy_folder(root, &inside, target, owner, ignore)?;
+                if !excluded || options.ignore.keeps_some() {
+                    self.copy_folder(root, &inside, target, options)?;
                 }
             } else if !excluded {
-                self.insert(join(target, &inside), Entry::of(&path, &metadata, owner)?)?;
+                self.insert(join(target, &inside), Entry::of(&path, &metadata, options)?)?;
             }
         }
         Ok(())
@@ -151,8 +153,9 @@ impl Entry {
 
     /// A file or link as it is on disk. Of its mode only whether it can be executed counts: the
     /// rest is this machine's umask.
-    pub(super) fn of(path: &Path, metadata: &Metadata, owner: (u32, u32)) -> Result<Self> {
+    pub(super) fn of(path: &Path, metadata: &Metadata, options: &CopyOptions) -> Result<Self> {
         let kind = metadata.file_type();
+        let owner = options.owner;
         if kind.is_symlink() {
             let target = fs::read_link(path).map_err(on_path(COPY, path))?;
             let target = target.to_str().map(str::to_owned).ok_or_else(|| {
@@ -165,7 +168,8 @@ impl Entry {
             let wrong = "only files, folders and links can be copied, no device, pipe or socket";
             return Err(error(ErrorKind::Invalid, COPY, wrong).with("path", path.display()));
         }
-        let mode = if metadata.mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+        let usual = if metadata.mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+        let mode = options.mode.unwrap_or(usual);
         let content = Content::File { path: path.to_owned(), stat: Stat::from(metadata) };
         Ok(Self { mode, owner, content })
     }
