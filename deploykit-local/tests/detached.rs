@@ -300,7 +300,7 @@ async fn other_protocol() {
     assert_eq!(error.kind(), deploykit_core::ErrorKind::Unsupported);
     assert_eq!(
         error.message(),
-        "the folder's supervisor is deploykit 9.0.0 with protocol 7, and this program is deploykit 0.1.0 with protocol 1: \
+        "the folder's supervisor is deploykit 9.0.0 with protocol 7, and this program is deploykit 0.1.0 with protocol 2: \
          use that version, or end it with `kill 4711` and run this again (its instances go on and are adopted)"
     );
 }

@@ -11,8 +11,10 @@ mod images;
 mod layout;
 mod reference;
 mod registry;
+pub mod sign;
 pub mod spec;
 mod unpack;
+pub mod versions;
 
 pub use build::{Compression, CopyOptions, Recipe, join_platforms};
 pub use digest::{Digest, DigestError};
