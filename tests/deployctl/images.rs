@@ -98,7 +98,7 @@ fn an_image_is_built_pushed_and_pulled() {
     assert!(message.contains("there is no such image"), "{message}");
     let message = refused(&ctl, &["push", &format!("{name}:none")], 1);
     assert!(message.starts_with("deployctl: resolve a tag: there is no such tag"), "{message}");
-    refused(&ctl, &["pull", "UPPER/case"], 2);
+    refused(&ctl, &["pull", "shop/Web"], 2);
     let bad = ctl.file("bad.yaml", "files: {copy: []}");
     let message = refused(&ctl, &["build", &tag, "-f", &bad], 2);
     assert!(message.contains("unknown field `copy`"), "{message}");
