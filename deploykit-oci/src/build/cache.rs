@@ -70,6 +70,7 @@ fn key(recipe: &Recipe, part: &Part<'_>) -> Digest {
         let _ = match &entry.content {
             Content::Folder => writeln!(text, "folder"),
             Content::Link(target) => writeln!(text, "link {target:?}"),
+            Content::HardLink(target) => writeln!(text, "same as {target:?}"),
             Content::Bytes(bytes) => writeln!(text, "bytes {}", Digest::of(bytes)),
             Content::File { path, stat } => writeln!(text, "file {path:?} {stat:?}"),
         };

@@ -49,7 +49,8 @@ impl Recipe {
         layout: &Layout,
         stored: &(dyn Fn(&Descriptor) + Sync),
     ) -> Result<Descriptor> {
-        let parts = split::split(&self.tree);
+        let tree = self.tree.linked();
+        let parts = split::split(&tree);
         let next = AtomicUsize::new(0);
         let built: Mutex<BTreeMap<usize, Result<Layer>>> = Mutex::default();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,5 +1,6 @@
 //! What goes into an image: paths, and what each is.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -28,8 +29,13 @@ pub(super) struct Entry {
 pub(super) enum Content {
     Folder,
     Link(String),
+    /// The same file as another one, by its path in the image.
+    HardLink(String),
     Bytes(Vec<u8>),
-    File { path: PathBuf, stat: Stat },
+    File {
+        path: PathBuf,
+        stat: Stat,
+    },
 }
 
 /// What tells whether a file is still the same, without reading it.
@@ -37,6 +43,8 @@ pub(super) enum Content {
 pub(super) struct Stat {
     pub(super) size: u64,
     pub(super) inode: (u64, u64),
+    /// How many names it has here.
+    pub(super) links: u64,
     pub(super) modified: (i64, i64),
     pub(super) changed: (i64, i64),
 }
@@ -46,6 +54,7 @@ impl From<&Metadata> for Stat {
         Self {
             size: m.len(),
             inode: (m.dev(), m.ino()),
+            links: m.nlink(),
             modified: (m.mtime(), m.mtime_nsec()),
             changed: (m.ctime(), m.ctime_nsec()),
         }
@@ -84,6 +93,34 @@ impl Tree {
         }
         self.0.insert(path, entry);
         Ok(())
+    }
+
+    /// Lets what are names of one file here be names of one file in the image too: those after
+    /// the first.
+    pub(super) fn linked(&self) -> Cow<'_, Self> {
+        let mut first: BTreeMap<(u64, u64), String> = BTreeMap::new();
+        let mut links = Vec::new();
+        for (path, entry) in &self.0 {
+            let Content::File { stat, .. } = &entry.content else { continue };
+            if stat.links < 2 {
+                continue;
+            }
+            let target = first.entry(stat.inode).or_insert_with(|| path.clone());
+            let is_alike = |other: &Entry| (other.mode, other.owner) == (entry.mode, entry.owner);
+            if target != path && self.0.get(target).is_some_and(is_alike) {
+                links.push((path.clone(), target.clone()));
+            }
+        }
+        if links.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let mut tree = self.clone();
+        for (path, target) in links {
+            if let Some(entry) = tree.0.get_mut(&path) {
+                entry.content = Content::HardLink(target);
+            }
+        }
+        Cow::Owned(tree)
     }
 
     /// Copies a file, or a folder with what is in it.
@@ -177,7 +214,7 @@ impl Entry {
     /// The bytes that it holds.
     pub(super) fn size(&self) -> u64 {
         match &self.content {
-            Content::Folder | Content::Link(_) => 0,
+            Content::Folder | Content::Link(_) | Content::HardLink(_) => 0,
             Content::Bytes(bytes) => bytes.len() as u64,
             Content::File { stat, .. } => stat.size,
         }
