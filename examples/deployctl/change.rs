@@ -7,6 +7,7 @@ use deploykit::model::{AppName, ServiceName};
 use deploykit::{Change, Deployer, Error, ErrorKind, Plan, Result};
 
 use crate::file::{self, FileArguments};
+use crate::image::TrustArguments;
 use crate::output::Output;
 use crate::{Backend, look};
 
@@ -20,12 +21,14 @@ pub struct PlanArguments {
     /// End with exit code 3 where there is something to do.
     #[arg(long)]
     detailed_exitcode: bool,
+    #[command(flatten)]
+    trust: TrustArguments,
 }
 
 impl PlanArguments {
     pub async fn run(&self, backend: &Backend, output: &Output) -> Result<ExitCode> {
         let app = self.file.app()?;
-        let deployer = backend.open().await?;
+        let deployer = self.trust.apply(backend.open().await?)?;
         let plan = deploy(&deployer, app).await?;
         if let Some(path) = &self.out {
             file::write(path, &plan.to_json()?)?;
@@ -37,20 +40,29 @@ impl PlanArguments {
 }
 
 #[derive(clap::Args)]
-#[group(required = true, multiple = true)]
 pub struct UpArguments {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    trust: TrustArguments,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = true)]
+struct Source {
     /// The app's file, as YAML or JSON; `-` for standard input.
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// A plan that `plan --out` has written; with --file too, one of that file's app.
-    #[arg(long, value_name = "FILE")]
+    /// A plan that `plan --out` has written; with --file too, one of that file's app. Its images
+    /// were verified when it was made, so --verify-key belongs there.
+    #[arg(long, value_name = "FILE", conflicts_with = "verify_key")]
     plan: Option<PathBuf>,
 }
 
 impl UpArguments {
     pub async fn run(&self, backend: &Backend, output: &Output) -> Result<()> {
-        let app = self.file.as_deref().map(file::app).transpose()?;
-        let plan = match &self.plan {
+        let app = self.source.file.as_deref().map(file::app).transpose()?;
+        let plan = match &self.source.plan {
             Some(path) => {
                 let plan = Plan::from_json(&file::text(path)?);
                 Some(plan.map_err(|error| error.with("file", path.display()))?)
@@ -64,7 +76,7 @@ impl UpArguments {
                 format!("the plan is of the app {}, the file of {}", plan.app(), app.name);
             return Err(Error::new(ErrorKind::Invalid, "read the plan", message));
         }
-        let deployer = backend.open().await?;
+        let deployer = self.trust.apply(backend.open().await?)?;
         let plan = match (plan, app) {
             (Some(plan), _) => plan,
             (None, Some(app)) => deploy(&deployer, app).await?,

@@ -10,6 +10,7 @@ mod autostart;
 mod change;
 mod exec;
 mod file;
+mod image;
 mod look;
 mod output;
 mod secret;
@@ -99,6 +100,8 @@ enum Command {
     Down(change::DownArguments),
     /// Check an app's file; with --on, also what that backend could not honour of it.
     Validate(file::FileArguments),
+    /// Build, push, pull, list, promote, prune, sign, verify and inspect images.
+    Image(image::ImageArguments),
     /// Write a systemd unit that brings the apps of a local backend back after a boot.
     Autostart(autostart::AutostartArguments),
 }
@@ -128,6 +131,7 @@ async fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         Command::Plan(args) => return args.run(backend, output).await,
         Command::Up(args) => args.run(backend, output).await?,
         Command::Secret(command) => command.run(backend, output).await?,
+        Command::Image(args) => args.run(output).await?,
         Command::Exec(args) => return args.run(&backend.open().await?).await,
         Command::Status { app } => look::status(&backend.open().await?, app, output).await?,
         Command::History { app } => look::history(&backend.open().await?, app, output).await?,
