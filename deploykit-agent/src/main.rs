@@ -1,7 +1,9 @@
 //! The agent as a program: the only file of a container.
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +15,7 @@ use deploykit_core::Result;
 use rustix::process::WaitOptions;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
 
 const USAGE: &str = "\
 usage: deploykit-agent serve [--state FOLDER]     keeps, serves and asks what its clients say
@@ -117,13 +120,25 @@ fn connect(socket: &PathBuf) -> Result<(), String> {
     };
     let failed = |e: io::Error| e.to_string();
     let (mut to_agent, mut from_agent) = (stream.try_clone().map_err(failed)?, stream);
+    // Not through the standard library's own buffers: one of them waits for the end of a line.
+    let own = |file: BorrowedFd<'_>| file.try_clone_to_owned().map(File::from).map_err(failed);
+    let (mut input, mut output) = (own(rustix::stdio::stdin())?, own(rustix::stdio::stdout())?);
     std::thread::spawn(move || {
-        let _ = io::copy(&mut io::stdin().lock(), &mut to_agent);
+        let _ = copy(&mut input, &mut to_agent);
         // The client is gone.
         let _ = to_agent.shutdown(Shutdown::Both);
     });
-    // Not through the standard library's own buffer, which would wait for a line's end.
-    let output = rustix::stdio::stdout();
-    let mut output = std::fs::File::from(output.try_clone_to_owned().map_err(failed)?);
-    io::copy(&mut from_agent, &mut output).map(drop).map_err(failed)
+    copy(&mut from_agent, &mut output).map_err(failed)
+}
+
+/// Copies until the end. `io::copy` would splice from the socket into a pipe, and hold the pipe's
+/// lock while it waits for the socket: its reader never gets what is in it.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = Zeroizing::new(vec![0; 64 << 10]);
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => to.write_all(&buffer[..read])?,
+        }
+    }
 }
