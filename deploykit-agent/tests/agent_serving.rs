@@ -175,7 +175,7 @@ async fn requests_go_to_who_is_ready_and_a_failing_probe_is_told() {
     well.store(false, Ordering::SeqCst);
     until_ready(&control, "moody", false).await;
     let failing = control.inspect().await.unwrap().targets["moody"].health.failing.clone().unwrap();
-    assert_eq!((failing.probe.as_str(), failing.text.as_str()), ("readiness", "500 Sick: "));
+    assert_eq!((failing.probe.as_str(), failing.text.as_str()), ("readiness", "500 Sick"));
     for _ in 0..20 {
         assert_eq!(client.request("GET", 0, 0, 0).await.unwrap(), "steady");
     }

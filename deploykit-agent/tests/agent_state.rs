@@ -254,7 +254,8 @@ async fn a_damaged_or_newer_file_is_refused_and_kept_and_others_go_on() {
         }
         assert_eq!(state.apps().await.unwrap(), [app()]);
         let other = deploykit_core::model::AppName::new("shop").unwrap();
-        state.acquire(&other, "me", TTL).await.unwrap();
+        let held = state.acquire(&other, "me", TTL).await.unwrap();
+        state.release(&held).await.unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), content, "left as it was");
     }
     fs::write(&file, &whole).unwrap();
