@@ -30,6 +30,8 @@ pub mod progress;
 pub use deploykit_core::*;
 #[cfg(feature = "local")]
 pub use deploykit_local as local;
+#[cfg(feature = "oci")]
+pub use deploykit_oci as oci;
 pub use open::open;
 
 /// Lets this program serve as the supervisor of the local backend: call it first in `main`, before
