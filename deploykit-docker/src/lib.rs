@@ -1,0 +1,1 @@
+//! DeployKit on a Docker engine.
