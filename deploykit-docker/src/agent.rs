@@ -99,7 +99,7 @@ pub(crate) fn client(engine: &Engine, container: String) -> Client {
 pub(crate) async fn connect(
     engine: &Engine,
     container: &str,
-) -> Result<impl AsyncRead + AsyncWrite + Send + 'static> {
+) -> Result<impl AsyncRead + AsyncWrite + Send + use<>> {
     const CONNECT: &str = "connect to the agent";
     let options = CreateExecOptions {
         attach_stdin: Some(true),

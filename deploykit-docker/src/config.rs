@@ -26,6 +26,8 @@ pub struct DockerConfig {
     /// The address of the engine's machine that public ports are published on, and at which they
     /// are reported.
     pub publish: String,
+    /// The folder with the keys that secrets are sealed with before they reach the engine.
+    pub keys: PathBuf,
 }
 
 /// Where an engine is.
@@ -40,6 +42,14 @@ pub enum Host {
     Tls(String, TlsFiles),
     /// `[user@]host[:port]`, by the program `ssh` and `docker system dial-stdio` on the other side.
     Ssh(String),
+}
+
+/// As `DOCKER_HOST` is written: `unix:///path`, `tcp://host:port`, `ssh://[user@]host`.
+impl std::str::FromStr for Host {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        crate::context::parse(text, None)
+    }
 }
 
 /// The files that `docker --tlsverify` reads.
@@ -80,7 +90,10 @@ impl DockerConfig {
                 host.split(':').next().unwrap_or(host).to_owned()
             }
         };
-        Self { host, agent: None, publish }
+        let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).unwrap_or_else(|| {
+            PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".config")
+        });
+        Self { host, agent: None, publish, keys: base.join("deploykit/keys") }
     }
 
     /// From `docker://` (`DOCKER_HOST`, else the current context of the docker command, else its
@@ -104,6 +117,13 @@ impl DockerConfig {
             _ => return Err(bad()),
         };
         Ok(Self::new(host))
+    }
+
+    /// Sets the folder of keys. Default `$XDG_CONFIG_HOME/deploykit/keys` (`~/.config` where that
+    /// is not set).
+    pub fn keys(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.keys = folder.into();
+        self
     }
 
     /// Sets where the agent's program is.

@@ -56,7 +56,7 @@ pub(crate) fn named(name: &str) -> Result<Host> {
 }
 
 /// A `DOCKER_HOST`.
-fn parse(text: &str, tls: Option<TlsFiles>) -> Result<Host> {
+pub(crate) fn parse(text: &str, tls: Option<TlsFiles>) -> Result<Host> {
     let trimmed = text.trim_end_matches('/');
     match (trimmed.split_once("://"), tls) {
         (Some(("unix", path)), _) => Ok(Host::Unix(path.into())),

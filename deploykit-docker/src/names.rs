@@ -16,7 +16,7 @@ pub(crate) const HASH: &str = "io.deploykit.hash";
 pub(crate) const SLOT: &str = "io.deploykit.slot";
 pub(crate) const INSTANCE: &str = "io.deploykit.instance";
 pub(crate) const NAME: &str = "io.deploykit.name";
-/// What of an instance is asked by the keeper: `ready` where its readiness is not the engine's.
+/// Who asks an instance whether it is ready: `keeper`, `engine`, `both`, or nobody.
 pub(crate) const PROBES: &str = "io.deploykit.probes";
 /// The declared ports of an instance, separated by commas.
 pub(crate) const PORTS: &str = "io.deploykit.ports";

@@ -197,15 +197,17 @@ fn read(found: &ContainerInspectResponse, health: &HashMap<String, Health>) -> O
     let running = state.status == Some(Status::RUNNING);
     let probed = label(labels, names::PROBES);
     let engine = state.health.as_ref();
-    let healthy = probed != "engine"
+    let by_engine = matches!(probed, "engine" | "both");
+    let by_keeper = matches!(probed, "keeper" | "both");
+    let healthy = !by_engine
         || engine.is_some_and(|health| health.status == Some(HealthStatusEnum::HEALTHY));
     let asked = health.get(&id);
-    let ready = running && healthy && (probed != "keeper" || asked.is_some_and(|h| h.ready));
+    let ready = running && healthy && (!by_keeper || asked.is_some_and(|h| h.ready));
     let memory = found.host_config.as_ref().and_then(|host| host.memory);
     let limit = memory.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
     let failing = asked.and_then(|health| health.failing.clone());
     let unhealthy = engine
-        .filter(|health| probed == "engine" && health.status == Some(HealthStatusEnum::UNHEALTHY))
+        .filter(|health| by_engine && health.status == Some(HealthStatusEnum::UNHEALTHY))
         .map(|health| {
             let last = health.log.iter().flatten().last();
             let code = last.and_then(|last| last.exit_code).unwrap_or(0);
