@@ -19,4 +19,6 @@ pub mod probe;
 pub mod proxy;
 #[cfg(feature = "seal")]
 pub mod seal;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod wire;
