@@ -118,12 +118,26 @@ fn connect(socket: &PathBuf) -> Result<(), String> {
     let failed = |e: io::Error| e.to_string();
     let (mut to_agent, mut from_agent) = (stream.try_clone().map_err(failed)?, stream);
     std::thread::spawn(move || {
-        let _ = io::copy(&mut io::stdin().lock(), &mut to_agent);
+        let _ = carry(&mut io::stdin().lock(), &mut to_agent);
         // The client is gone.
         let _ = to_agent.shutdown(Shutdown::Both);
     });
     // Not through the standard library's own buffer, which would wait for a line's end.
     let output = rustix::stdio::stdout();
     let mut output = std::fs::File::from(output.try_clone_to_owned().map_err(failed)?);
-    io::copy(&mut from_agent, &mut output).map(drop).map_err(failed)
+    carry(&mut from_agent, &mut output).map_err(failed)
+}
+
+/// Carries bytes as they come. The standard library's copy would splice, and the kernel then holds
+/// the pipe while it waits for the socket: nobody can read what is in there already.
+fn carry(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => to.write_all(&buffer[..read])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
