@@ -28,6 +28,8 @@ mod open;
 pub mod progress;
 
 pub use deploykit_core::*;
+#[cfg(feature = "docker")]
+pub use deploykit_docker as docker;
 #[cfg(feature = "local")]
 pub use deploykit_local as local;
 #[cfg(feature = "oci")]
