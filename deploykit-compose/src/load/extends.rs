@@ -51,7 +51,9 @@ impl Loader<'_> {
         let path = format!("services.{name}.extends");
         let (target, file) = match &reference.value {
             Value::String(target) => (Some(target.as_str()), None),
-            _ => (reference.str("service"), reference.get("file").cloned()),
+            _ => {
+                (reference.str("service"), reference.get("file").filter(|f| !f.is_null()).cloned())
+            }
         };
         let Some(target) = target else {
             let what = "this is not the name of a service, or `service` and `file`";

@@ -10,13 +10,15 @@ mod normalize;
 mod paths;
 mod select;
 
+pub(crate) use paths::clean;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::diagnostic::{ComposeError, Diagnostic, Source};
 use crate::merge::{clear_marks, merge};
-use crate::schema::{PROJECT, Shape, check};
+use crate::schema::{PROJECT, Shape, check, prune};
 use crate::yaml::{Entry, Mapping, Node, Span, Value, to_yaml};
 
 /// Variables and their values.
@@ -234,10 +236,13 @@ impl Loader<'_> {
         if self.options.normalize {
             self.normalize(&name, &mut root);
         }
-        self.select_services(&mut root);
+        prune(&mut root, &Shape::Object(&PROJECT));
+        let disabled = self.select_profiles(&mut root);
         if self.options.check_consistency {
-            self.check_consistency(&root);
+            self.check_consistency(&root, &disabled);
+            self.stop()?;
         }
+        self.select_services(&mut root, disabled);
         self.read_variable_files(&mut root);
         self.stop()?;
         let mut ordered = Mapping::new();
