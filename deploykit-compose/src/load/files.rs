@@ -91,7 +91,6 @@ impl Loader<'_> {
             self.problem(Span { source, ..Span::default() }, "", what);
             return None;
         }
-        let documents: Vec<Node> = documents.into_iter().filter(|d| !d.is_null()).collect();
         if let Some(other) = documents.iter().find(|d| d.as_map().is_none()) {
             let what = format!("a Compose file is a mapping, and this is {}", other.kind());
             self.problem(other.span, "", what);

@@ -30,6 +30,7 @@ impl Loader<'_> {
         };
         let environment = &self.options.environment;
         match interpolate(&name, &|variable| environment.get(variable).cloned()) {
+            Ok(name) if !self.options.normalize && !name.is_empty() => Some(name),
             Ok(name) => match normalized(&name) {
                 name if name.is_empty() => {
                     let what = "the project has no name; write `name: …` in the file";

@@ -133,7 +133,7 @@ impl Loader<'_> {
                     self.problem(span, &format!("{section}.{key}.external"), what);
                 }
                 if let Some(name) = named {
-                    if item.get("name").is_some() {
+                    if item.get("name").is_some_and(|own| *own != name) {
                         let what = "`name` and `external.name` are both there; write `name` alone";
                         self.problem(span, &format!("{section}.{key}"), what);
                     }

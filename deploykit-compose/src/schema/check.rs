@@ -249,6 +249,9 @@ fn variables(node: &mut Node, empty: bool) -> Option<Node> {
                     Some((name, value)) => (name, Value::from(value)),
                     None => (text, absent.clone()),
                 };
+                if !empty && name.ends_with(char::is_whitespace) {
+                    return Some(item.clone());
+                }
                 let node = Node::new(value, item.span);
                 map.insert(name.to_owned(), Entry { key: item.span, node });
             }
