@@ -152,7 +152,7 @@ impl Converter<'_> {
         let mut all = BTreeSet::new();
         for (name, network) in node.get("networks").into_iter().flat_map(Node::entries) {
             if name != "default" {
-                all.extend(self.parsed(network, path, NetworkName::new(name)));
+                all.extend(self.parsed(network, path, NetworkName::new(super::own_name(name))));
             }
         }
         all

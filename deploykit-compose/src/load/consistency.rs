@@ -109,6 +109,10 @@ impl Loader<'_> {
         for (section, key) in [("networks", "networks"), ("models", "models")] {
             uses.extend(children(service.get(key)).map(|(name, node)| (section, name, node)));
         }
+        // Where what is implied is not written out, the default network is there all the same.
+        uses.retain(|(section, name, _)| {
+            self.options.normalize || (*section, *name) != ("networks", "default")
+        });
         for (name, node) in children(service.get("depends_on")) {
             let optional = node.get("required").and_then(Node::as_bool) == Some(false);
             if !(optional && disabled.contains_key(name)) {

@@ -23,7 +23,8 @@ impl Loader<'_> {
             None => {
                 let stated = documents.iter().filter_map(|d| d.get("name"));
                 let mut stated = stated.filter(|n| n.as_str().is_some_and(|text| !text.is_empty()));
-                stated.next_back().map_or((Span::default(), String::new()), |node| {
+                let fallback = self.options.fallback_name.as_deref().map(normalized);
+                stated.next_back().map_or((Span::default(), fallback.unwrap_or_default()), |node| {
                     (node.span, node.as_str().unwrap_or_default().to_owned())
                 })
             }
