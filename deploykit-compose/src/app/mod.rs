@@ -20,7 +20,8 @@ use crate::diagnostic::{ComposeError, Diagnostic};
 use crate::load::Project;
 use crate::yaml::{Node, Span};
 
-/// The key of a service that names an executable of this machine, to be run in place of an image.
+/// The key of a service that names an executable of this machine, to be run in place of an image;
+/// empty for none.
 pub(crate) const BINARY: &str = "x-deploykit-binary";
 
 /// What a project comes to.

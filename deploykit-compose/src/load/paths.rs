@@ -1,5 +1,6 @@
 //! Relative paths, completed.
 
+use crate::app::BINARY;
 use crate::schema::long_volume;
 use crate::short::is_path;
 use crate::yaml::{Node, Value};
@@ -97,6 +98,7 @@ impl Resolver<'_> {
     }
 
     fn service(&self, service: &mut Node) {
+        self.stated_field(service, BINARY);
         if let Some(build) = service.get_mut("build") {
             if build.as_str().is_some() {
                 self.context(build);
