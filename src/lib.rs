@@ -27,6 +27,8 @@
 mod open;
 pub mod progress;
 
+#[cfg(feature = "compose")]
+pub use deploykit_compose as compose;
 pub use deploykit_core::*;
 #[cfg(feature = "docker")]
 pub use deploykit_docker as docker;
