@@ -1,8 +1,9 @@
 //! The example `deployctl`, run as people run it: what it prints, what it does, how it ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![cfg(feature = "local")]
+#![cfg(all(feature = "local", feature = "oci"))]
 
 mod files;
+mod images;
 mod life;
 mod plans;
 mod secrets;
