@@ -27,7 +27,11 @@
 mod open;
 pub mod progress;
 
+#[cfg(feature = "compose")]
+pub use deploykit_compose as compose;
 pub use deploykit_core::*;
+#[cfg(feature = "docker")]
+pub use deploykit_docker as docker;
 #[cfg(feature = "local")]
 pub use deploykit_local as local;
 #[cfg(feature = "oci")]

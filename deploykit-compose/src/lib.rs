@@ -3,7 +3,9 @@
 
 mod app;
 mod diagnostic;
+mod discover;
 mod dotenv;
+mod export;
 mod interpolate;
 mod load;
 mod merge;
@@ -11,9 +13,11 @@ mod schema;
 mod short;
 mod yaml;
 
-pub use app::{Converted, SecretSource, to_app};
+pub use app::{Converted, SecretSource, examine, to_app};
 pub use diagnostic::{ComposeError, Diagnostic};
+pub use discover::Selection;
 pub use dotenv::{DotenvError, dotenv};
+pub use export::from_app;
 pub use interpolate::{InterpolateError, interpolate};
 pub use load::{ComposeFile, LoadOptions, Project, Variables, load};
 pub use merge::merge;

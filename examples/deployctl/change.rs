@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use deploykit::model::{AppName, ServiceName};
 use deploykit::{Change, Deployer, Error, ErrorKind, Plan, Result};
 
-use crate::file::{self, FileArguments};
+use crate::compose::{FileArguments, store_secrets};
+use crate::file;
 use crate::image::TrustArguments;
 use crate::output::Output;
 use crate::{Backend, look};
@@ -27,9 +28,9 @@ pub struct PlanArguments {
 
 impl PlanArguments {
     pub async fn run(&self, backend: &Backend, output: &Output) -> Result<ExitCode> {
-        let app = self.file.app()?;
+        let source = self.file.source(backend, output)?;
         let deployer = self.trust.apply(backend.open().await?)?;
-        let plan = deploy(&deployer, app).await?;
+        let plan = deploy(&deployer, source.app).await?;
         if let Some(path) = &self.out {
             file::write(path, &plan.to_json()?)?;
         }
@@ -42,17 +43,9 @@ impl PlanArguments {
 #[derive(clap::Args)]
 pub struct UpArguments {
     #[command(flatten)]
-    source: Source,
+    file: FileArguments,
     #[command(flatten)]
     trust: TrustArguments,
-}
-
-#[derive(clap::Args)]
-#[group(required = true, multiple = true)]
-struct Source {
-    /// The app's file, as YAML or JSON; `-` for standard input.
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
     /// A plan that `plan --out` has written; with --file too, one of that file's app. Its images
     /// were verified when it was made, so --verify-key belongs there.
     #[arg(long, value_name = "FILE", conflicts_with = "verify_key")]
@@ -61,26 +54,32 @@ struct Source {
 
 impl UpArguments {
     pub async fn run(&self, backend: &Backend, output: &Output) -> Result<()> {
-        let app = self.source.file.as_deref().map(file::app).transpose()?;
-        let plan = match &self.source.plan {
+        let source = match self.plan.is_none() || self.file.is_stated() {
+            true => Some(self.file.source(backend, output)?),
+            false => None,
+        };
+        let plan = match &self.plan {
             Some(path) => {
                 let plan = Plan::from_json(&file::text(path)?);
                 Some(plan.map_err(|error| error.with("file", path.display()))?)
             }
             None => None,
         };
-        if let (Some(app), Some(plan)) = (&app, &plan)
-            && app.name != *plan.app()
+        if let (Some(source), Some(plan)) = (&source, &plan)
+            && source.app.name != *plan.app()
         {
-            let message =
-                format!("the plan is of the app {}, the file of {}", plan.app(), app.name);
+            let name = &source.app.name;
+            let message = format!("the plan is of the app {}, the file of {name}", plan.app());
             return Err(Error::new(ErrorKind::Invalid, "read the plan", message));
         }
         let deployer = self.trust.apply(backend.open().await?)?;
-        let plan = match (plan, app) {
+        let plan = match (plan, source) {
             (Some(plan), _) => plan,
-            (None, Some(app)) => deploy(&deployer, app).await?,
-            (None, None) => return Ok(()), // clap asks for one of the two.
+            (None, Some(source)) => {
+                store_secrets(backend, &deployer, &source, output).await?;
+                deploy(&deployer, source.app).await?
+            }
+            (None, None) => return Ok(()), // Without a plan there is a source.
         };
         apply(&deployer, plan, output).await
     }

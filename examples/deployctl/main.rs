@@ -8,6 +8,7 @@
 
 mod autostart;
 mod change;
+mod compose;
 mod exec;
 mod file;
 mod image;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use deploykit::model::AppName;
-use deploykit::{Deployer, ErrorKind, Feature, Result};
+use deploykit::{Deployer, ErrorKind, Result};
 
 use output::Output;
 
@@ -51,23 +52,20 @@ struct Backend {
     /// The backend [default: local://]
     #[arg(long, global = true, value_name = "URL")]
     on: Option<String>,
-    /// A part of the model that the backend may leave out where it cannot honour it; repeatable.
-    #[arg(long, global = true, value_name = "FEATURE", value_parser = feature)]
-    allow: Vec<Feature>,
+    /// A part of the model that the backend may leave out where it cannot honour it, or a key of
+    /// Compose files (like services.*.container_name) that the model has nothing for; repeatable.
+    #[arg(long, global = true, value_name = "FEATURE")]
+    allow: Vec<compose::Omission>,
     /// How long to wait for another deployer of the same app to end.
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
     wait: u64,
-}
-
-fn feature(text: &str) -> Result<Feature, serde_json::Error> {
-    serde_json::from_value(text.into())
 }
 
 impl Backend {
     async fn open(&self) -> Result<Deployer> {
         let deployer = deploykit::open(self.on.as_deref().unwrap_or("local://")).await?;
         let wait = Duration::from_secs(self.wait);
-        Ok(deployer.with_lock_wait(wait).allow(self.allow.iter().copied()))
+        Ok(deployer.with_lock_wait(wait).allow(self.features()))
     }
 }
 
@@ -99,7 +97,10 @@ enum Command {
     /// Remove an app; its volumes stay unless they are named to go too.
     Down(change::DownArguments),
     /// Check an app's file; with --on, also what that backend could not honour of it.
-    Validate(file::FileArguments),
+    Validate(compose::FileArguments),
+    /// Print a Compose project with everything in its place; of an app's own file, the Compose
+    /// file that loads to the same app.
+    Config(compose::FileArguments),
     /// Build, push, pull, list, promote, prune, sign, verify and inspect images.
     Image(image::ImageArguments),
     /// Write a systemd unit that brings the apps of a local backend back after a boot.
@@ -127,7 +128,8 @@ async fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let backend = &arguments.backend;
     // A file that cannot be used is said before a backend is asked.
     match &arguments.command {
-        Command::Validate(args) => look::validate(backend, &args.app()?, output).await?,
+        Command::Validate(args) => args.validate(backend, output).await?,
+        Command::Config(args) => args.config(output)?,
         Command::Plan(args) => return args.run(backend, output).await,
         Command::Up(args) => args.run(backend, output).await?,
         Command::Secret(command) => command.run(backend, output).await?,

@@ -50,13 +50,7 @@ impl Loader<'_> {
 
     /// The text of a file; what goes wrong is shown at `span`.
     pub(super) fn read_text(&mut self, path: &Path, span: Span) -> Option<String> {
-        let read = || {
-            let file = std::fs::File::open(self.options.folder.join(path))?;
-            let mut text = String::new();
-            file.take(yaml::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
-            Ok::<_, std::io::Error>(text)
-        };
-        match read() {
+        match read_bounded(&self.options.folder.join(path)) {
             Ok(text) => Some(text),
             Err(error) => {
                 self.problem(span, "", format!("cannot read {}: {error}", path.display()));
@@ -91,7 +85,6 @@ impl Loader<'_> {
             self.problem(Span { source, ..Span::default() }, "", what);
             return None;
         }
-        let documents: Vec<Node> = documents.into_iter().filter(|d| !d.is_null()).collect();
         if let Some(other) = documents.iter().find(|d| d.as_map().is_none()) {
             let what = format!("a Compose file is a mapping, and this is {}", other.kind());
             self.problem(other.span, "", what);
@@ -130,4 +123,12 @@ impl Loader<'_> {
         let context = self.contexts.get(span.source as usize);
         context.map(|c| Arc::clone(&c.environment)).unwrap_or_default()
     }
+}
+
+/// The text of a file, or the part of it that tells that it is too long.
+pub(crate) fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(yaml::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
 }

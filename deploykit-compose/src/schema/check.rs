@@ -1,26 +1,14 @@
 //! Compares a tree with its keys, and brings every value to its normal form.
 
-use super::{Object, Shape};
+use std::collections::HashSet;
+
+use super::{Kind, Object, Shape};
 use crate::diagnostic::Diagnostic;
 use crate::short::{format_duration, parse_bytes, parse_duration, split_words};
 use crate::yaml::{Entry, Mapping, Node, Value};
 
-/// Fields that mean something else when they are empty, 0 or no than when they are absent.
-const MEANINGFUL: [&str; 13] = [
-    "attach",
-    "command",
-    "content",
-    "create_host_path",
-    "enable_ipv4",
-    "enable_ipv6",
-    "entrypoint",
-    "init",
-    "parallelism",
-    "replicas",
-    "required",
-    "retries",
-    "scale",
-];
+/// The most problems that are looked for.
+const MOST: usize = 1000;
 
 /// Checks `node` against `shape` and brings it to its normal form; adds what is wrong to
 /// `problems`.
@@ -58,14 +46,18 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, path: &str, problems: &mut V
             Some(value) => node.value = Value::Bool(value),
             None => report(node, "yes or no; write true or false"),
         },
-        Shape::Int(min, max) => {
-            let number = node.as_int().or_else(|| node.as_str()?.trim().parse().ok());
-            match number.filter(|n| (min..=max).contains(&n)) {
-                Some(number) => node.value = Value::Int(number),
-                None if *min > i64::MIN => report(node, &format!("a whole number from {min}")),
-                None => report(node, "a whole number"),
+        Shape::Flag => {
+            if node.as_bool().is_none() {
+                report(node, "true or false");
             }
         }
+        Shape::Int(int) => match int.of(&node.value) {
+            Some(number) => node.value = Value::Int(number),
+            None if int.min > i64::MIN => {
+                report(node, &format!("a whole number from {}", int.min));
+            }
+            None => report(node, "a whole number"),
+        },
         Shape::Number => {
             match (&node.value, scalar.and_then(|text| text.trim().parse::<f64>().ok())) {
                 (Value::Int(_) | Value::Float(_), _) => {}
@@ -80,16 +72,19 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, path: &str, problems: &mut V
         Shape::Bytes | Shape::Size => {
             let whole = !matches!(node.value, Value::Float(_) | Value::Bool(_));
             let least = if matches!(shape, Shape::Size) { 0 } else { -1 };
-            let amount = scalar.as_deref().and_then(parse_bytes);
-            match amount.filter(|amount| *amount >= least && (whole || least < 0)) {
+            let amount = scalar.as_deref().filter(|_| whole).and_then(parse_bytes);
+            match amount.filter(|amount| *amount >= least) {
                 Some(amount) => node.value = Value::String(amount.to_string()),
                 None => report(node, "an amount of bytes; write it like 64m or 1gb"),
             }
         }
-        Shape::Scalar => match scalar {
-            Some(text) => node.value = Value::String(text),
-            None if node.is_null() => node.value = Value::from(""),
-            None => report(node, "a text or a number"),
+        Shape::Scalar(also) => match (&node.value, scalar) {
+            (Value::Bool(_), _) if !also.contains(&Kind::Bool) => report(node, "a text"),
+            (Value::Int(_), _) if !also.contains(&Kind::Int) => report(node, "a text"),
+            (Value::Float(_), _) if !also.contains(&Kind::Float) => report(node, "a text"),
+            (Value::Null, _) if also.contains(&Kind::Null) => node.value = Value::from(""),
+            (_, Some(text)) => node.value = Value::String(text),
+            _ => report(node, "a text"),
         },
         Shape::Mode => {
             let mode = match &node.value {
@@ -124,6 +119,15 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, path: &str, problems: &mut V
             }
             _ => report(node, "a mapping"),
         },
+        Shape::Once(inner) => {
+            let mut seen = HashSet::new();
+            for item in node.items() {
+                if !seen.insert(item.scalar_text()) && item.scalar_text().is_some() {
+                    problems.push(Diagnostic::new(item.span, path, "this is in the list already"));
+                }
+            }
+            check(node, inner, path, problems);
+        }
         Shape::Texts => {
             if node.as_str().is_some() {
                 node.value = Value::List(vec![node.clone()]);
@@ -156,12 +160,18 @@ pub(crate) fn check(node: &mut Node, shape: &Shape, path: &str, problems: &mut V
         }
         Shape::Object(object) => keys(node, object, path, problems),
         Shape::Short(long, inner) => {
+            let listed = matches!(node.value, Value::List(_));
             match long(node) {
                 Ok(()) => {}
                 Err((span, what)) => problems.push(Diagnostic::new(span, path, what)),
             }
             if problems.len() == before {
-                check(node, inner, path, problems);
+                // Names in a list need not be names that a mapping could have.
+                let map = match inner {
+                    Shape::Named(item) if listed => &Shape::Map(item),
+                    _ => *inner,
+                };
+                check(node, map, path, problems);
             }
         }
     }
@@ -179,9 +189,9 @@ fn keys(node: &mut Node, object: &Object, path: &str, problems: &mut Vec<Diagnos
             problems.push(Diagnostic::new(node.span, path, what));
         }
     }
-    map.retain(|name, entry| {
-        if name.starts_with("x-") {
-            return true;
+    for (name, entry) in map.iter_mut() {
+        if (object.extensible && name.starts_with("x-")) || problems.len() >= MOST {
+            continue;
         }
         let child = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let Some(key) = object.keys.iter().find(|key| key.name == name) else {
@@ -189,32 +199,17 @@ fn keys(node: &mut Node, object: &Object, path: &str, problems: &mut Vec<Diagnos
             let near = nearest(name, object.keys.iter().map(|key| key.name));
             let fix = near.map(|near| format!("do you mean `{near}`?")).unwrap_or_default();
             problems.push(Diagnostic::new(entry.key, path, what).fix(fix));
-            return true;
+            continue;
         };
         check(&mut entry.node, &key.shape, &child, problems);
-        MEANINGFUL.contains(&name.as_str()) || !is_empty(&entry.node, &key.shape)
-    });
-}
-
-/// Whether a value says no more than its absence does.
-fn is_empty(node: &Node, shape: &Shape) -> bool {
-    match (&node.value, shape) {
-        (Value::Map(_), Shape::Object(_)) => false,
-        (value, Shape::Short(_, inner) | Shape::Optional(inner)) => {
-            is_empty(&Node::new(value.clone(), node.span), inner)
-        }
-        (Value::Map(map), _) => map.is_empty(),
-        (Value::List(items), _) => items.is_empty(),
-        (Value::Bool(value), _) => !value,
-        (Value::Int(number), _) => *number == 0,
-        (Value::String(text), _) => text.is_empty(),
-        (Value::Null, _) => true,
-        (Value::Float(number), _) => *number == 0.0,
     }
 }
 
 /// The known name that is nearest to a misspelt one.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > 64 {
+        return None;
+    }
     let scored = known.map(|k| (strsim::normalized_damerau_levenshtein(name, k), k));
     scored.filter(|(score, _)| *score >= 0.6).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
 }
@@ -225,8 +220,8 @@ fn is_name(name: &str) -> bool {
 
 fn yes_or_no(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
-        "true" | "y" | "yes" | "on" | "1" | "t" => Some(true),
-        "false" | "n" | "no" | "off" | "0" | "f" => Some(false),
+        "true" | "y" | "yes" | "on" => Some(true),
+        "false" | "n" | "no" | "off" => Some(false),
         _ => None,
     }
 }
@@ -254,6 +249,9 @@ fn variables(node: &mut Node, empty: bool) -> Option<Node> {
                     Some((name, value)) => (name, Value::from(value)),
                     None => (text, absent.clone()),
                 };
+                if !empty && name.ends_with(char::is_whitespace) {
+                    return Some(item.clone());
+                }
                 let node = Node::new(value, item.span);
                 map.insert(name.to_owned(), Entry { key: item.span, node });
             }
