@@ -49,8 +49,10 @@ impl Ctl {
         let program = built.parent().and_then(Path::parent).unwrap().join("examples/deployctl");
         assert!(program.exists(), "build it first: cargo build --example deployctl");
         let mut command = Command::new(program);
+        if !args.contains(&"--on") {
+            command.args(["--on", &format!("local://{}", self.path("state").display())]);
+        }
         command
-            .args(["--on", &format!("local://{}", self.path("state").display())])
             .args(args)
             .env("XDG_CONFIG_HOME", self.path("config"))
             .stdin(Stdio::piped())
