@@ -159,7 +159,8 @@ async fn a_cargo_build_runs_in_every_engine() {
 fn judged(image: &str, compression: Compression, work: &Path) {
     let mut crane = Command::new(tool("crane"));
     crane.args(["validate", "--insecure", "--remote", image]);
-    if compression == Compression::Zstd {
+    let is_zstd = compression == Compression::Zstd;
+    if is_zstd {
         // It reads layers as gzip only; without them it judges the documents.
         crane.arg("--fast");
     }
@@ -167,6 +168,10 @@ fn judged(image: &str, compression: Compression, work: &Path) {
     let remote = format!("docker://{image}");
     let said = run(Command::new(tool("skopeo")).args(["inspect", "--tls-verify=false", &remote]));
     assert!(said.contains("\"org.opencontainers.image.title\": \"test\""), "{said}");
+    if is_zstd {
+        // Debian's umoci knows no zstd.
+        return;
+    }
     let folder = tempfile::tempdir_in(work).unwrap();
     let store = folder.path().join("oci").display().to_string();
     let local = format!("oci:{store}:1");
