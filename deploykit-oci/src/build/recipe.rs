@@ -52,6 +52,16 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// The compressor's own number for how hard it tries.
+    pub fn level(self) -> i32 {
+        match self {
+            Self::Gzip => 6,
+            Self::Zstd => 3,
+        }
+    }
+}
+
 /// How files are copied into an image.
 #[derive(Clone, Debug, Default)]
 pub struct CopyOptions {
