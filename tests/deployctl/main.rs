@@ -1,7 +1,8 @@
 //! The example `deployctl`, run as people run it: what it prints, what it does, how it ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![cfg(feature = "local")]
+#![cfg(all(feature = "compose", feature = "local"))]
 
+mod compose;
 mod files;
 mod life;
 mod plans;
