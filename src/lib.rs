@@ -30,8 +30,12 @@ pub mod progress;
 #[cfg(feature = "compose")]
 pub use deploykit_compose as compose;
 pub use deploykit_core::*;
+#[cfg(feature = "docker")]
+pub use deploykit_docker as docker;
 #[cfg(feature = "local")]
 pub use deploykit_local as local;
+#[cfg(feature = "oci")]
+pub use deploykit_oci as oci;
 pub use open::open;
 
 /// Lets this program serve as the supervisor of the local backend: call it first in `main`, before

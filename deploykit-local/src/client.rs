@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deploykit_core::model::AppName;
-use deploykit_core::{Error, ErrorKind, Result};
+use deploykit_core::{Error, ErrorKind, Observation, Result};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::bytes::BytesMut;
 
+use crate::changes::{Changes, Known};
 use crate::error::{self, BACKEND};
 use crate::folder::Folder;
 use crate::protocol::{
@@ -49,6 +50,8 @@ pub(crate) struct Client {
     folder: Folder,
     starter: Starter,
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
+    /// The newest look at each app.
+    seen: Mutex<HashMap<AppName, Known>>,
 }
 
 /// One connection; its tasks end with it.
@@ -72,7 +75,7 @@ impl Waiting {
 impl Client {
     /// A client that connects with its first call.
     pub(crate) fn new(folder: Folder, starter: Starter) -> Self {
-        Self { folder, starter, connection: tokio::sync::Mutex::default() }
+        Self { folder, starter, connection: tokio::sync::Mutex::default(), seen: Mutex::default() }
     }
 
     /// The folder.
@@ -95,6 +98,23 @@ impl Client {
             }
             if !std::mem::take(&mut again) {
                 return Err(broken("the supervisor ended before it answered; run it again".into()));
+            }
+        }
+    }
+
+    /// Everything that there is of an app.
+    pub(crate) async fn inspect(&self, app: &AppName) -> Result<Observation> {
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = seen().get(app).map(Known::version);
+        loop {
+            let changes: Changes = self.call(Request::Inspect { app: app.clone(), since }).await?;
+            let mut seen = seen();
+            let mut newest = seen.remove(app);
+            let now = Known::take(&mut newest, changes);
+            seen.extend(newest.map(|newest| (app.clone(), newest)));
+            match now {
+                Some(now) => return Ok(now),
+                None => since = None,
             }
         }
     }

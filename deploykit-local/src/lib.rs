@@ -30,6 +30,7 @@ compile_error!("deploykit-local runs on Linux only: it needs pidfds and /proc");
 
 mod addresses;
 mod autostart;
+mod changes;
 mod client;
 mod config;
 mod database;

@@ -21,7 +21,7 @@ use crate::error::BACKEND;
 use crate::secrets::Wire;
 
 /// The version of this protocol: both sides must speak the same.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 /// The longest frame in bytes.
 const LONGEST: usize = 64 << 20;
 
@@ -57,31 +57,115 @@ pub(crate) struct Call<R = Request> {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
     Apps,
-    Get { app: AppName, key: String },
-    Keys { app: AppName, prefix: String },
-    Put { fence: Fence, key: String, value: String, expected: Expected },
-    Delete { fence: Fence, key: String, version: u64 },
-    Acquire { app: AppName, holder: String, ttl: Duration },
-    Renew { lease: Lease, ttl: Duration },
-    Release { lease: Lease },
-    PutSecret { app: AppName, name: SecretName, value: Wire, only_first: bool },
-    GetSecret { app: AppName, name: SecretName, version: u64 },
-    SecretVersions { app: AppName, name: SecretName },
-    ListSecrets { app: AppName },
-    DeleteSecrets { app: AppName, name: SecretName, versions: Vec<u64> },
-    Inspect { app: AppName },
-    Watch { app: AppName },
-    EnsureVolume { fence: Fence, name: VolumeName },
-    RemoveVolume { fence: Fence, name: VolumeName },
-    EnsureEndpoint { fence: Fence, endpoint: EndpointSpec },
-    RemoveEndpoint { fence: Fence, service: ServiceName },
-    Route { fence: Fence, service: ServiceName, instances: BTreeSet<String> },
-    Drain { fence: Fence, service: ServiceName, instance: String, deadline: Duration },
-    Start { fence: Fence, spec: Box<InstanceSpec> },
-    Stop { fence: Fence, instance: String },
-    Remove { fence: Fence, instance: String },
-    Collect { fence: Fence, digests: BTreeSet<String> },
-    Surroundings { app: AppName, instance: String },
+    Get {
+        app: AppName,
+        key: String,
+    },
+    Keys {
+        app: AppName,
+        prefix: String,
+    },
+    Put {
+        fence: Fence,
+        key: String,
+        value: String,
+        expected: Expected,
+    },
+    Delete {
+        fence: Fence,
+        key: String,
+        version: u64,
+    },
+    Acquire {
+        app: AppName,
+        holder: String,
+        ttl: Duration,
+    },
+    Renew {
+        lease: Lease,
+        ttl: Duration,
+    },
+    Release {
+        lease: Lease,
+    },
+    PutSecret {
+        app: AppName,
+        name: SecretName,
+        value: Wire,
+        only_first: bool,
+    },
+    GetSecret {
+        app: AppName,
+        name: SecretName,
+        version: u64,
+    },
+    SecretVersions {
+        app: AppName,
+        name: SecretName,
+    },
+    ListSecrets {
+        app: AppName,
+    },
+    DeleteSecrets {
+        app: AppName,
+        name: SecretName,
+        versions: Vec<u64>,
+    },
+    /// Answered with what has changed since that version of an earlier answer.
+    Inspect {
+        app: AppName,
+        since: Option<u64>,
+    },
+    Watch {
+        app: AppName,
+    },
+    EnsureVolume {
+        fence: Fence,
+        name: VolumeName,
+    },
+    RemoveVolume {
+        fence: Fence,
+        name: VolumeName,
+    },
+    EnsureEndpoint {
+        fence: Fence,
+        endpoint: EndpointSpec,
+    },
+    RemoveEndpoint {
+        fence: Fence,
+        service: ServiceName,
+    },
+    Route {
+        fence: Fence,
+        service: ServiceName,
+        instances: BTreeSet<String>,
+    },
+    Drain {
+        fence: Fence,
+        service: ServiceName,
+        instance: String,
+        deadline: Duration,
+    },
+    Start {
+        fence: Fence,
+        spec: Box<InstanceSpec>,
+    },
+    Stop {
+        fence: Fence,
+        instance: String,
+    },
+    Remove {
+        fence: Fence,
+        instance: String,
+    },
+    Collect {
+        fence: Fence,
+        digests: BTreeSet<String>,
+    },
+    Surroundings {
+        app: AppName,
+        instance: String,
+    },
 }
 
 /// What a command beside an instance is run with.

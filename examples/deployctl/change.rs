@@ -8,6 +8,7 @@ use deploykit::{Change, Deployer, Error, ErrorKind, Plan, Result};
 
 use crate::compose::{FileArguments, store_secrets};
 use crate::file;
+use crate::image::TrustArguments;
 use crate::output::Output;
 use crate::{Backend, look};
 
@@ -21,12 +22,14 @@ pub struct PlanArguments {
     /// End with exit code 3 where there is something to do.
     #[arg(long)]
     detailed_exitcode: bool,
+    #[command(flatten)]
+    trust: TrustArguments,
 }
 
 impl PlanArguments {
     pub async fn run(&self, backend: &Backend, output: &Output) -> Result<ExitCode> {
         let source = self.file.source(backend, output)?;
-        let deployer = backend.open().await?;
+        let deployer = self.trust.apply(backend.open().await?)?;
         let plan = deploy(&deployer, source.app).await?;
         if let Some(path) = &self.out {
             file::write(path, &plan.to_json()?)?;
@@ -41,8 +44,11 @@ impl PlanArguments {
 pub struct UpArguments {
     #[command(flatten)]
     file: FileArguments,
-    /// A plan that `plan --out` has written; with --file too, one of that file's app.
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    trust: TrustArguments,
+    /// A plan that `plan --out` has written; with --file too, one of that file's app. Its images
+    /// were verified when it was made, so --verify-key belongs there.
+    #[arg(long, value_name = "FILE", conflicts_with = "verify_key")]
     plan: Option<PathBuf>,
 }
 
@@ -66,7 +72,7 @@ impl UpArguments {
             let message = format!("the plan is of the app {}, the file of {name}", plan.app());
             return Err(Error::new(ErrorKind::Invalid, "read the plan", message));
         }
-        let deployer = backend.open().await?;
+        let deployer = self.trust.apply(backend.open().await?)?;
         let plan = match (plan, source) {
             (Some(plan), _) => plan,
             (None, Some(source)) => {

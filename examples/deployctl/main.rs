@@ -11,6 +11,7 @@ mod change;
 mod compose;
 mod exec;
 mod file;
+mod image;
 mod look;
 mod output;
 mod secret;
@@ -100,6 +101,8 @@ enum Command {
     /// Print a Compose project with everything in its place; of an app's own file, the Compose
     /// file that loads to the same app.
     Config(compose::FileArguments),
+    /// Build, push, pull, list, promote, prune, sign, verify and inspect images.
+    Image(image::ImageArguments),
     /// Write a systemd unit that brings the apps of a local backend back after a boot.
     Autostart(autostart::AutostartArguments),
 }
@@ -130,6 +133,7 @@ async fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         Command::Plan(args) => return args.run(backend, output).await,
         Command::Up(args) => args.run(backend, output).await?,
         Command::Secret(command) => command.run(backend, output).await?,
+        Command::Image(args) => args.run(output).await?,
         Command::Exec(args) => return args.run(&backend.open().await?).await,
         Command::Status { app } => look::status(&backend.open().await?, app, output).await?,
         Command::History { app } => look::history(&backend.open().await?, app, output).await?,

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::bytes::Bytes;
 
 use super::Supervisor;
+use crate::changes::{Changes, Snapshot};
 use crate::error::BACKEND;
 use crate::protocol::{Request, Surroundings, broken, encode_answer};
 use crate::secrets::Wire;
@@ -22,7 +23,7 @@ impl Supervisor {
                 encode_answer(id, &self.state().database.keys(&app, &prefix))
             }
             Request::Put { fence, key, value, expected } => {
-                encode_answer(id, &self.state().database.put(&fence, &key, &value, expected))
+                encode_answer(id, &self.put(&fence, &key, &value, expected).await)
             }
             Request::Delete { fence, key, version } => {
                 encode_answer(id, &self.state().database.delete(&fence, &key, version))
@@ -45,7 +46,7 @@ impl Supervisor {
             Request::DeleteSecrets { app, name, versions } => {
                 encode_answer(id, &self.state().database.delete_secrets(&app, &name, &versions))
             }
-            Request::Inspect { app } => encode_answer(id, &Ok(self.inspect(&app))),
+            Request::Inspect { app, since } => encode_answer(id, &Ok(self.inspect(&app, since))),
             Request::Watch { .. } | Request::Acquire { .. } => encode_answer(
                 id,
                 &Err::<(), _>(broken(
@@ -94,18 +95,23 @@ impl Supervisor {
         state.watchers.entry(app.clone()).or_insert_with(|| watch::channel(0).0).subscribe()
     }
 
-    fn inspect(&self, app: &AppName) -> Observation {
-        let state = self.state();
+    fn inspect(&self, app: &AppName, since: Option<u64>) -> Changes {
+        let mut state = self.state();
         let instances = state.instances.values().filter(|hosted| hosted.app == *app);
         let endpoints = state.endpoints.iter().filter(|((of, _), _)| of == app);
-        Observation {
+        let seen = Observation {
             instances: instances.map(|hosted| hosted.observe()).collect(),
             endpoints: endpoints
                 .map(|((_, service), served)| (service.clone(), served.observe()))
                 .collect(),
             volumes: self.volumes(app),
             networks: Default::default(),
+        };
+        if seen == Observation::default() {
+            state.snapshots.remove(app);
+            return Snapshot::default().look(seen, None);
         }
+        state.snapshots.entry(app.clone()).or_default().look(seen, since)
     }
 
     fn surroundings_of(&self, app: &AppName, instance: &str) -> Result<Surroundings> {

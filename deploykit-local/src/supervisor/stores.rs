@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deploykit_core::model::{AppName, SecretName, VolumeName};
-use deploykit_core::{Fence, Lease, Result, SecretValue};
+use deploykit_core::{Expected, Fence, Lease, Result, SecretValue};
 use tokio::time::Instant;
 
 use super::{State, Supervisor};
@@ -30,6 +30,26 @@ impl Supervisor {
         state.database.renew(lease, ttl)?;
         state.leases.insert(lease.fence.app.clone(), Instant::now() + ttl);
         Ok(())
+    }
+
+    /// See [`StateStore::put`](deploykit_core::StateStore::put). A new value is on its way to the
+    /// disk when this returns. A changed one is written when what was new before is there; it
+    /// survives this process, and a power cut may take it back to what it was.
+    pub(super) async fn put(
+        &self,
+        fence: &Fence,
+        key: &str,
+        value: &str,
+        expected: Expected,
+    ) -> Result<u64> {
+        if expected != Expected::Absent {
+            self.disk.finish().await?;
+        }
+        let version = self.state().database.put(fence, key, value, expected)?;
+        if expected == Expected::Absent {
+            self.disk.begin(self.folder.write_ahead_log());
+        }
+        Ok(version)
     }
 
     fn key(&self, state: &mut State) -> Result<Arc<Key>> {

@@ -52,6 +52,17 @@ pub enum Compression {
     Zstd,
 }
 
+/// How files are copied into an image.
+#[derive(Clone, Debug, Default)]
+pub struct CopyOptions {
+    /// The user and the group that they belong to.
+    pub owner: (u32, u32),
+    /// The mode of the files; none for 0755 where they can be executed here and 0644 else.
+    pub mode: Option<u32>,
+    /// What of a folder is left out.
+    pub ignore: DockerIgnore,
+}
+
 /// The image that another one lies upon.
 #[derive(Clone, Debug)]
 pub(super) struct Base {
@@ -115,9 +126,9 @@ impl Recipe {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let target = format!("usr/local/bin/{name}");
         let mut recipe = Self::scratch(program.platform.clone());
-        recipe.tree.copy(path, &target, (0, 0), &DockerIgnore::default())?;
+        recipe.tree.copy(path, &target, &CopyOptions::default())?;
         for (inner, library) in &program.libraries {
-            recipe.tree.copy(library, inner, (0, 0), &DockerIgnore::default())?;
+            recipe.tree.copy(library, inner, &CopyOptions::default())?;
         }
         recipe.execution.entrypoint = vec![format!("/{target}")];
         Ok(recipe)
@@ -136,21 +147,20 @@ impl Recipe {
     /// `NotFound` and `Unauthorized` for what cannot be read; `Invalid` for devices, pipes and
     /// sockets, and names that are not UTF-8.
     pub fn copy(self, source: impl AsRef<Path>, target: &str) -> Result<Self> {
-        self.copy_some(source, target, (0, 0), &DockerIgnore::default())
+        self.copy_with(source, target, &CopyOptions::default())
     }
 
-    /// Like [`Recipe::copy`], owned by a user and group, without what is ignored.
+    /// Like [`Recipe::copy`], but as the options say.
     ///
     /// # Errors
     /// As [`Recipe::copy`].
-    pub fn copy_some(
+    pub fn copy_with(
         mut self,
         source: impl AsRef<Path>,
         target: &str,
-        owner: (u32, u32),
-        ignore: &DockerIgnore,
+        options: &CopyOptions,
     ) -> Result<Self> {
-        self.tree.copy(source.as_ref(), target, owner, ignore)?;
+        self.tree.copy(source.as_ref(), target, options)?;
         Ok(self)
     }
 

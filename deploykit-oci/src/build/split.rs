@@ -21,10 +21,12 @@ pub(super) fn split(tree: &Tree) -> Vec<Part<'_>> {
     let count = (whole / LAYER).clamp(1, MOST_LAYERS);
     let mut parts: BTreeMap<u64, Part<'_>> = BTreeMap::new();
     for (path, entry) in &tree.0 {
-        let number = match entry.content {
+        let number = match &entry.content {
             // Folders and links by themselves cost nothing anywhere.
             Content::Folder | Content::Link(_) => 0,
             Content::Bytes(_) | Content::File { .. } => layer_of(path, count),
+            // Where the file itself is, whose path comes first.
+            Content::HardLink(target) => layer_of(target, count),
         };
         let part = parts.entry(number).or_default();
         // An engine gives a folder that a layer doesn't describe an owner and mode of its own.
