@@ -1,7 +1,8 @@
 //! The example `deployctl`, run as people run it: what it prints, what it does, how it ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![cfg(all(feature = "local", feature = "oci"))]
+#![cfg(all(feature = "compose", feature = "local", feature = "oci"))]
 
+mod compose;
 mod files;
 mod images;
 mod life;
