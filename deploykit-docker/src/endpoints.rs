@@ -103,7 +103,8 @@ impl Docker {
     ) -> Result<()> {
         let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref()).await?;
         let name = names::proxy(app, &spec.service);
-        let networks = crate::networks::of_proxy(self, app, spec).await?;
+        let network = names::app_network(app);
+        self.engine.ensure_network(app, &network, &[]).await?;
         for attempt in 0.. {
             let before = if attempt == 0 { before } else { &[] };
             let ports: Vec<EndpointPort> =
@@ -119,7 +120,7 @@ impl Docker {
                 labels,
                 image: image.clone(),
                 volumes: Vec::new(),
-                network: Some((networks[0].clone(), vec![spec.service.to_string()])),
+                network: Some((network.clone(), vec![spec.service.to_string()])),
                 ports: self.bindings(&ports),
             }
             .ensure(&self.engine, app)
@@ -137,10 +138,7 @@ impl Docker {
                     .with_diagnoses(vec![Diagnosis { service, instance: None, reason }]));
             }
         }
-        for network in &networks[1..] {
-            self.engine.join(&name, network, vec![spec.service.to_string()]).await?;
-        }
-        Ok(())
+        crate::networks::join_proxy(&self.engine, app, &spec.service).await
     }
 
     /// Where a port is reached.

@@ -27,9 +27,14 @@ use crate::engine::Engine;
 use crate::error::{Mapped as _, error};
 use crate::images::{self, Cache};
 use crate::names::{self, Role};
+use crate::networks;
 
 /// The operation of the error that tells that an app has no keeper.
 const REACH: &str = "reach the keeper of the app";
+
+/// How often, and how long apart, the end of somebody else's removal is waited for.
+const LOOKS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the keeper knows of an instance.
 #[derive(Clone, Debug, Default)]
@@ -133,12 +138,24 @@ impl Keepers {
     /// what lies around the state that is there.
     async fn start(&self, app: &AppName, new: bool) -> Result<()> {
         let _making = self.making.lock().await;
+        for _ in 0..LOOKS {
+            match self.try_start(app, new).await {
+                // Somebody else is removing it.
+                Err(e) if e.message().contains("removal") => tokio::time::sleep(PAUSE).await,
+                started => return started,
+            }
+        }
+        let message = "the engine does not get done with removing it; see its log";
+        Err(error(ErrorKind::Timeout, "start the keeper of the app", message).with("app", app))
+    }
+
+    async fn try_start(&self, app: &AppName, new: bool) -> Result<()> {
         if !new && !self.has_state(app).await? {
             self.known().remove(app);
             return Err(missing(app));
         }
         let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref()).await?;
-        self.engine.ensure_network(app, &names::app_network(app), None).await?;
+        self.engine.ensure_network(app, &names::app_network(app), &[]).await?;
         let volume = VolumeCreateRequest {
             name: Some(names::state(app)),
             labels: Some(names::labels(app, Role::State)),
@@ -154,7 +171,8 @@ impl Keepers {
             ports: HashMap::new(),
         }
         .ensure(&self.engine, app)
-        .await
+        .await?;
+        networks::join_keeper(&self.engine, app).await
     }
 
     /// Removes the keeper of an app of which nothing is left, and all that lay around it.
@@ -177,8 +195,11 @@ impl Keepers {
         let removed = self.engine.api.remove_container(&names::keeper(app), Some(options)).await;
         removed.optional(REMOVE)?;
         let options = RemoveVolumeOptionsBuilder::new().build();
-        let removed = self.engine.api.remove_volume(&names::state(app), Some(options)).await;
-        removed.optional(REMOVE)?;
+        match self.engine.api.remove_volume(&names::state(app), Some(options)).await {
+            // Whoever has brought the keeper back meanwhile wants it.
+            Err(cause) if crate::error::status(&cause) == Some(409) => return Ok(()),
+            removed => removed.optional(REMOVE)?,
+        };
         self.engine.api.remove_network(&names::app_network(app)).await.optional(REMOVE)?;
         images::collect(&self.engine, app, &[], true).await
     }
@@ -235,7 +256,13 @@ impl StateStore for Keepers {
         let mut apps: Vec<AppName> = Vec::new();
         for app in names {
             let Some(keeper) = self.find(&app).await? else { continue };
-            if or_nothing(keeper.state.apps().await)?.is_some_and(|apps| apps.contains(&app)) {
+            let known = match or_nothing(keeper.state.apps().await) {
+                Ok(known) => known.is_some_and(|apps| apps.contains(&app)),
+                // An app that somebody is removing just now is none any more.
+                Err(_) if !self.has_state(&app).await? => false,
+                Err(e) => return Err(e),
+            };
+            if known {
                 apps.push(app);
             }
         }
@@ -317,6 +344,7 @@ impl SecretStore for Keepers {
 
     async fn delete(&self, app: &AppName, name: &SecretName, versions: &[u64]) -> Result<()> {
         let Some(keeper) = self.find(app).await? else { return Ok(()) };
-        or_nothing(keeper.secrets.delete(app, name, versions).await).map(drop)
+        or_nothing(keeper.secrets.delete(app, name, versions).await)?;
+        self.remove_unused(app).await
     }
 }

@@ -20,11 +20,11 @@ use crate::engine::Engine;
 use crate::error::BACKEND;
 use crate::images::Cache;
 use crate::keeper::Keepers;
-use crate::{exec, images, logs, names, watch};
+use crate::{exec, images, logs, names, networks, watch};
 
 /// What it honours beyond what every backend does. `replicas: global` means one: an engine is one
 /// node.
-const FEATURES: [Feature; 11] = [
+const FEATURES: [Feature; 13] = [
     Feature::Executables,
     Feature::Images,
     Feature::Resources,
@@ -36,6 +36,8 @@ const FEATURES: [Feature; 11] = [
     Feature::ExecProbes,
     Feature::GrpcProbes,
     Feature::BlueGreen,
+    Feature::Canary,
+    Feature::Isolation,
 ];
 
 /// A Docker engine as a backend.
@@ -139,7 +141,7 @@ impl Runtime for Docker {
 
     async fn ensure_network(&self, fence: &Fence, name: &NetworkName, _: &Network) -> Result<()> {
         let full = names::named_network(&fence.app, name);
-        self.engine.ensure_network(&fence.app, &full, Some(name)).await
+        self.engine.ensure_network(&fence.app, &full, &[(names::NAME, name.as_str())]).await
     }
 
     async fn remove_network(&self, fence: &Fence, name: &NetworkName) -> Result<()> {
@@ -201,6 +203,7 @@ impl Runtime for Docker {
 
     async fn collect(&self, fence: &Fence, kept: &[ResolvedApp]) -> Result<()> {
         self.collect_secrets(&fence.app).await?;
+        networks::collect(&self.engine, &fence.app).await?;
         images::collect(&self.engine, &fence.app, kept, false).await
     }
 
