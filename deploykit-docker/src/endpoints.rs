@@ -1,11 +1,11 @@
 //! The stable addresses of services: a proxy container for each.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bollard::models::{PortBinding, PortMap};
-use deploykit_agent::control::{Client, Listener};
+use deploykit_agent::control::{Client, Listener, Report, Target};
 use deploykit_agent::proxy::Mode;
 use deploykit_core::model::{Address, AppName, Protocol, Publish, ServiceName};
 use deploykit_core::{
@@ -200,10 +200,32 @@ impl Docker {
     ) -> Result<()> {
         let keeper = self.keepers.get(&fence.app).await?.agent;
         let wanted: BTreeSet<String> = instances.iter().cloned().collect();
-        // Whoever comes after a deployer that dies in between shall not take the old set for true.
-        keeper.route(fence, service, BTreeSet::new()).await?;
+        // The keeper remembers what is routed, so that not every proxy has to be asked; but whoever
+        // comes after a deployer that dies in between asks the proxy.
+        let mark = unsettled(service);
+        keeper.set_target(fence, &mark, Target::default()).await?;
         self.proxy(&fence.app, service).route(fence, service, wanted.clone()).await?;
-        keeper.route(fence, service, wanted).await
+        keeper.route(fence, service, wanted).await?;
+        keeper.remove_target(fence, &mark).await
+    }
+
+    /// The instances that each endpoint routes to: what the keeper remembers, and what the proxy
+    /// itself says where that is being changed, or was by a deployer that died.
+    pub(crate) async fn routed(
+        &self,
+        app: &AppName,
+        known: &Report,
+    ) -> BTreeMap<ServiceName, BTreeSet<String>> {
+        let mut routed = BTreeMap::new();
+        for (service, endpoint) in &known.endpoints {
+            let mut ids = endpoint.routed.clone();
+            if known.targets.contains_key(&unsettled(service)) {
+                let said = self.proxy(app, service).inspect().await.unwrap_or_default();
+                ids = said.endpoints.get(service).map(|e| e.routed.clone()).unwrap_or_default();
+            }
+            routed.insert(service.clone(), ids);
+        }
+        routed
     }
 
     /// Waits until an instance has nothing in flight; see
@@ -220,6 +242,11 @@ impl Docker {
         }
         self.proxy(&fence.app, service).drain(fence, service, instance, deadline).await
     }
+}
+
+/// What the keeper knows while the route of a service is being changed.
+fn unsettled(service: &ServiceName) -> String {
+    format!("unsettled.{service}")
 }
 
 /// The port that somebody else has, where that is why a container did not start.

@@ -4,7 +4,7 @@
 //! keeper that was stopped or removed by somebody is brought back by whoever needs it next; its
 //! state is in a volume.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use bollard::query_parameters::{
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
     RemoveVolumeOptionsBuilder,
 };
-use deploykit_agent::control::{Client, RemoteSecrets, RemoteState};
-use deploykit_core::model::{AppName, SecretName, ServiceName};
+use deploykit_agent::control::{Client, RemoteSecrets, RemoteState, Report};
+use deploykit_core::model::{AppName, SecretName};
 use deploykit_core::{
     Entry, Error, ErrorKind, Expected, Fence, Lease, Result, SecretStore, SecretValue, StateStore,
 };
@@ -35,14 +35,6 @@ const REACH: &str = "reach the keeper of the app";
 /// How often, and how long apart, the end of somebody else's removal is waited for.
 const LOOKS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// What the keeper knows of an instance.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Health {
-    pub(crate) ready: bool,
-    /// The probe that fails, and its last answer.
-    pub(crate) failing: Option<(String, String)>,
-}
 
 /// The keepers of all apps of an engine.
 #[derive(Clone, Debug)]
@@ -204,21 +196,12 @@ impl Keepers {
         images::collect(&self.engine, app, &[], true).await
     }
 
-    /// What the keeper says of the app's instances, and which of them each endpoint routes to.
-    pub(crate) async fn report(
-        &self,
-        app: &AppName,
-    ) -> Result<(HashMap<String, Health>, BTreeMap<ServiceName, BTreeSet<String>>)> {
-        let report = match self.find(app).await? {
-            Some(keeper) => or_nothing(keeper.agent.inspect().await)?.unwrap_or_default(),
-            None => return Ok(Default::default()),
-        };
-        let health = report.targets.into_iter().map(|(id, target)| {
-            let failing = target.health.failing.map(|answer| (answer.probe, answer.text));
-            (id, Health { ready: target.health.ready, failing })
-        });
-        let routed = report.endpoints.into_iter().map(|(service, endpoint)| (service, endpoint.routed));
-        Ok((health.collect(), routed.collect()))
+    /// What the keeper knows; nothing where the app has none.
+    pub(crate) async fn report(&self, app: &AppName) -> Result<Report> {
+        match self.find(app).await? {
+            Some(keeper) => Ok(or_nothing(keeper.agent.inspect().await)?.unwrap_or_default()),
+            None => Ok(Report::default()),
+        }
     }
 }
 

@@ -131,8 +131,9 @@ impl Runtime for Docker {
     }
 
     async fn inspect(&self, app: &AppName) -> Result<Observation> {
-        let (health, routed) = self.keepers.report(app).await?;
-        self.engine.observe(app, &health, &routed).await
+        let known = self.keepers.report(app).await?;
+        let routed = self.routed(app, &known).await;
+        self.engine.observe(app, &known.targets, &routed).await
     }
 
     async fn watch(&self, app: &AppName) -> Result<BoxStream<'static, Result<()>>> {
