@@ -9,6 +9,7 @@ mod dockerignore;
 mod error;
 mod layout;
 mod reference;
+mod registry;
 pub mod spec;
 mod unpack;
 
@@ -18,4 +19,7 @@ pub use dockerfile::{Dockerfile, DockerfileError, Heredoc, Instruction};
 pub use dockerignore::DockerIgnore;
 pub use layout::{BlobReader, BlobWriter, Layout};
 pub use reference::{Reference, ReferenceError};
+pub use registry::{
+    Challenge, Credentials, Document, Outcome, PlainHttp, RegistryClient, RegistryConfig, Transfer,
+};
 pub use unpack::UnpackLimits;

@@ -32,7 +32,7 @@ pub(super) fn layer(recipe: &Recipe, layout: &Layout, part: &Part<'_>) -> Result
     let known = fs::read(layout.path().join(&name)).ok();
     let known: Option<Known> = known.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if let Some(Known { layer, diff_id }) = known.filter(|k| layout.contains(&k.layer.digest)) {
-        return Ok(Layer { descriptor: layer, diff_id });
+        return Ok(Layer { descriptor: layer, diff_id, is_new: false });
     }
     let before = SystemTime::now();
     let built = write_layer::write(recipe, layout, part)?;

@@ -40,7 +40,7 @@ pub(super) fn write(recipe: &Recipe, layout: &Layout, part: &Part<'_>) -> Result
         }
     };
     let (digest, size) = BlobWriter::finish(blob)?;
-    Ok(Layer { descriptor: descriptor(media_type, digest, size), diff_id })
+    Ok(Layer { descriptor: descriptor(media_type, digest, size), diff_id, is_new: true })
 }
 
 const ZSTD_LEVEL: i32 = 3;
