@@ -146,9 +146,9 @@ impl Cluster {
         let found = self.again(&operation, || api.get_opt(&manifest.name)).await?;
         let Some(object) = found else { return Ok(None) };
         let wanted = &manifest.value["metadata"]["labels"];
-        let ours = [labels::APP, labels::SERVICE, labels::VOLUME, labels::CONFIG].iter().all(|key| {
-            wanted[*key].as_str() == object.labels().get(*key).map(String::as_str)
-        });
+        let ours = [labels::APP, labels::SERVICE, labels::VOLUME, labels::CONFIG]
+            .iter()
+            .all(|key| wanted[*key].as_str() == object.labels().get(*key).map(String::as_str));
         if ours {
             return Ok(Some(object));
         }
@@ -167,6 +167,17 @@ impl Cluster {
         found: Option<&DynamicObject>,
         force: bool,
     ) -> Result<DynamicObject> {
+        self.apply_as(labels::MANAGER, manifest, found, force).await
+    }
+
+    /// Like [`Cluster::apply`], under the name of another manager.
+    pub(crate) async fn apply_as(
+        &self,
+        manager: &str,
+        manifest: &Manifest,
+        found: Option<&DynamicObject>,
+        force: bool,
+    ) -> Result<DynamicObject> {
         let operation = format!("apply the {} {}", manifest.resource.kind, manifest.name);
         let api = self.dynamic(&manifest.resource);
         let mut value = manifest.value.clone();
@@ -174,12 +185,13 @@ impl Cluster {
             value["metadata"]["resourceVersion"] = version.into();
         }
         let params = PatchParams {
-            field_manager: Some(labels::MANAGER.into()),
+            field_manager: Some(manager.into()),
             force: force || self.force,
             field_validation: Some(ValidationDirective::Strict),
             dry_run: false,
         };
-        self.again(&operation, || api.patch(&manifest.name, &params, &Patch::Apply(&value))).await
+        let patch = Patch::Apply(&value);
+        self.again(&operation, || api.patch(&manifest.name, &params, &patch)).await
     }
 
     /// Deletes one object and what belongs to it; one that is not there is no error.
@@ -225,4 +237,14 @@ impl Cluster {
 /// Whether an error says that something is there already, or has changed meanwhile.
 pub(crate) fn lost_race(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Conflict)
+}
+
+/// Whether a field, optional or not, is that text.
+pub(crate) fn says(field: impl Into<Option<String>>, text: &str) -> bool {
+    field.into().as_deref() == Some(text)
+}
+
+/// A field that some versions of the API's types have as optional and some as required.
+pub(crate) fn some<T>(field: impl Into<Option<T>>) -> Option<T> {
+    field.into()
 }

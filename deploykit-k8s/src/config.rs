@@ -63,7 +63,8 @@ impl K8sConfig {
             let message = format!("{what}; write {FORM}");
             Error::new(ErrorKind::Invalid, "open the cluster", message).with("url", url)
         };
-        let rest = url.strip_prefix("k8s://").ok_or_else(|| wrong("this is no k8s:// URL".into()))?;
+        let rest =
+            url.strip_prefix("k8s://").ok_or_else(|| wrong("this is no k8s:// URL".into()))?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         // Names of contexts may have slashes in them (OpenShift's do); namespaces have none.
         let (context, namespace) = path.rsplit_once('/').unwrap_or((path, ""));

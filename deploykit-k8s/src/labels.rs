@@ -78,10 +78,7 @@ pub(crate) fn of_service(app: &AppName, service: &ServiceName) -> BTreeMap<Strin
 
 /// The labels that a service's pods are selected by.
 pub(crate) fn selector(app: &AppName, service: &ServiceName) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        (APP.to_owned(), app.to_string()),
-        (SERVICE.to_owned(), service.to_string()),
-    ])
+    BTreeMap::from([(APP.to_owned(), app.to_string()), (SERVICE.to_owned(), service.to_string())])
 }
 
 #[cfg(test)]

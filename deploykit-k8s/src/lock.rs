@@ -123,10 +123,8 @@ impl Cluster {
         ttl: Duration,
     ) -> Result<Lease> {
         let seen = self.read_lock(app).await?;
-        let lease = |epoch| Lease {
-            fence: Fence { app: app.clone(), epoch },
-            holder: holder.to_owned(),
-        };
+        let lease =
+            |epoch| Lease { fence: Fence { app: app.clone(), epoch }, holder: holder.to_owned() };
         let api = self.api::<LeaseObject>();
         let params = PostParams { field_manager: Some(labels::MANAGER.into()), dry_run: false };
         let written = match seen {
@@ -134,7 +132,8 @@ impl Cluster {
             Some(mut seen) => {
                 let epoch = number(seen.object.metadata.resource_version.as_deref())?;
                 take(&mut seen.object, Some(epoch), holder, ttl);
-                let done = self.once(OPERATION, || api.replace(&name(app), &params, &seen.object));
+                let name = name(app);
+                let done = self.once(OPERATION, || api.replace(&name, &params, &seen.object));
                 done.await.map(|_| lease(epoch))
             }
             None => {
@@ -229,4 +228,3 @@ fn take(object: &mut LeaseObject, epoch: Option<u64>, holder: &str, ttl: Duratio
     spec.lease_duration_seconds = i32::try_from(ttl.as_secs().max(1)).ok();
     spec.renew_time = Some(now);
 }
-

@@ -49,8 +49,11 @@ impl Secrets {
         let api = self.0.api::<Secret>();
         let params = match name {
             None => ListParams::default().labels(&selector(app)),
-            Some(name) => ListParams::default()
-                .labels(&format!("{}={name},{}={app}", labels::SECRET, labels::APP)),
+            Some(name) => ListParams::default().labels(&format!(
+                "{}={name},{}={app}",
+                labels::SECRET,
+                labels::APP
+            )),
         };
         // Names and versions alone: the values stay where they are.
         let list = self.0.again("list the secrets", || api.list_metadata(&params)).await?;
@@ -83,13 +86,14 @@ impl Secrets {
         let api = self.0.api::<ConfigMap>();
         let params = PostParams { field_manager: Some(labels::MANAGER.into()), dry_run: false };
         let operation = "note the versions given out";
+        let counter = counter(app);
         let mut races = 0;
         loop {
             let there = self.count(app).await?;
             let is_new = there.is_none();
             let mut map = there.unwrap_or_else(|| ConfigMap {
                 metadata: ObjectMeta {
-                    name: Some(counter(app)),
+                    name: Some(counter.clone()),
                     labels: Some(labels::of_app(app)),
                     ..ObjectMeta::default()
                 },
@@ -103,9 +107,7 @@ impl Secrets {
             data.insert(name.to_string(), version.to_string());
             let written = match is_new {
                 true => self.0.once(operation, || api.create(&params, &map)).await,
-                false => {
-                    self.0.once(operation, || api.replace(&counter(app), &params, &map)).await
-                }
+                false => self.0.once(operation, || api.replace(&counter, &params, &map)).await,
             };
             match written {
                 Err(error) if lost_race(&error) && races < RACES => races += 1,

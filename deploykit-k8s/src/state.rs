@@ -62,7 +62,8 @@ impl StateStore for State {
     async fn apps(&self) -> Result<Vec<AppName>> {
         let found = self.metadata(&format!("{}={STATE}", labels::ROLE)).await?;
         let apps = found.iter().filter_map(|map| map.labels().get(labels::APP));
-        let mut apps: Vec<AppName> = apps.filter_map(|app| AppName::new(app.clone()).ok()).collect();
+        let mut apps: Vec<AppName> =
+            apps.filter_map(|app| AppName::new(app.clone()).ok()).collect();
         apps.sort();
         apps.dedup();
         Ok(apps)
@@ -106,7 +107,8 @@ impl StateStore for State {
             Expected::Absent => self.0.once(operation, || api.create(&params, &map)).await,
             Expected::Version(version) => {
                 map.metadata.resource_version = Some(version.to_string());
-                self.0.once(operation, || api.replace(&name(app, key), &params, &map)).await
+                let name = name(app, key);
+                self.0.once(operation, || api.replace(&name, &params, &map)).await
             }
         };
         match written {

@@ -62,7 +62,12 @@ pub(super) fn container(part: &Part<'_>) -> Container {
     let probe = |probe: &Option<Probe>| probe.as_ref().map(|probe| pod_probe(part, probe));
     Container {
         name: MAIN.into(),
-        image: Some(images::pull_reference(part.config, &part.target.app.name, workload, &template.image)),
+        image: Some(images::pull_reference(
+            part.config,
+            &part.target.app.name,
+            workload,
+            &template.image,
+        )),
         command: some(command),
         args: some(args),
         env: Some(environment(part)),
@@ -104,8 +109,11 @@ fn lifecycle(part: &Part<'_>) -> Option<Lifecycle> {
         sleep: Some(SleepAction { seconds: DRAIN.as_secs() as i64 }),
         ..LifecycleHandler::default()
     });
-    (signal.is_some() || pre_stop.is_some())
-        .then(|| Lifecycle { pre_stop, stop_signal: signal, ..Lifecycle::default() })
+    (signal.is_some() || pre_stop.is_some()).then(|| Lifecycle {
+        pre_stop,
+        stop_signal: signal,
+        ..Lifecycle::default()
+    })
 }
 
 fn from_field(name: &str, path: &str) -> EnvVar {
@@ -118,9 +126,10 @@ fn from_field(name: &str, path: &str) -> EnvVar {
 fn environment(part: &Part<'_>) -> Vec<EnvVar> {
     let template = &part.template;
     let app = &part.target.app.name;
-    let peers = template.peers.iter().map(|(peer, port)| {
-        (peer, Address { host: service_object(app, peer), port: *port })
-    });
+    let peers = template
+        .peers
+        .iter()
+        .map(|(peer, port)| (peer, Address { host: service_object(app, peer), port: *port }));
     let contract = Contract {
         instance: "",
         listen: Listen {
@@ -164,7 +173,8 @@ fn ports(part: &Part<'_>) -> Vec<ContainerPort> {
 }
 
 fn resources(resources: &Resources) -> Option<ResourceRequirements> {
-    let amounts = |cpu: Option<deploykit_core::model::Cpu>, memory: Option<deploykit_core::model::Bytes>| {
+    let amounts = |cpu: Option<deploykit_core::model::Cpu>,
+                   memory: Option<deploykit_core::model::Bytes>| {
         let cpu = cpu.map(|cpu| ("cpu".to_owned(), Quantity(format!("{}m", cpu.as_millis()))));
         let memory = memory.map(|m| ("memory".to_owned(), Quantity(m.get().to_string())));
         let amounts: std::collections::BTreeMap<_, _> = cpu.into_iter().chain(memory).collect();
@@ -209,7 +219,7 @@ fn pod_probe(part: &Part<'_>, probe: &Probe) -> PodProbe {
         }
         Check::Grpc(check) => {
             let service = (!check.service.is_empty()).then(|| check.service.clone());
-            asked.grpc = Some(GRPCAction { port, service });
+            asked.grpc = Some(GRPCAction { port, service, ..GRPCAction::default() });
         }
         // The model has no other kinds.
         _ => {}
@@ -260,10 +270,16 @@ fn mounts(part: &Part<'_>) -> Vec<VolumeMount> {
         }
     }
     if secrets {
-        mounts.push(VolumeMount { read_only: Some(true), ..mount(SECRETS.into(), SECRETS_DIR.into()) });
+        mounts.push(VolumeMount {
+            read_only: Some(true),
+            ..mount(SECRETS.into(), SECRETS_DIR.into())
+        });
     }
     if configs {
-        mounts.push(VolumeMount { read_only: Some(true), ..mount(CONFIGS.into(), CONFIGS_DIR.into()) });
+        mounts.push(VolumeMount {
+            read_only: Some(true),
+            ..mount(CONFIGS.into(), CONFIGS_DIR.into())
+        });
     }
     mounts
 }

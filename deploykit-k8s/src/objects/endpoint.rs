@@ -33,13 +33,13 @@ pub(super) fn service(part: &Part<'_>) -> Option<Manifest> {
     metadata.annotations = Some(BTreeMap::from([(labels::HASH.to_owned(), hash)]));
     Some(Manifest::of(&Service {
         metadata,
-        spec: Some(ServiceSpec {
+        spec: Into::into(ServiceSpec {
             type_: Some(kind.into()),
             selector: Some(part.selector()),
             ports: Some(ports.collect()),
             ..ServiceSpec::default()
         }),
-        status: None,
+        status: Default::default(),
     }))
 }
 

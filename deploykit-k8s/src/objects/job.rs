@@ -19,13 +19,13 @@ pub(crate) fn job(part: &Part<'_>, run: &str) -> Result<Manifest> {
     }
     Ok(Manifest::of(&Job {
         metadata,
-        spec: Some(JobSpec {
+        spec: Into::into(JobSpec {
             active_deadline_seconds: timeout.map(|time| whole_seconds(time).max(1).into()),
             backoff_limit: Some(i32::try_from(retries).unwrap_or(i32::MAX)),
             template,
             ..JobSpec::default()
         }),
-        status: None,
+        status: Default::default(),
     }))
 }
 

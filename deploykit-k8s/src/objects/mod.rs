@@ -101,12 +101,6 @@ pub(crate) fn service(part: &Part<'_>) -> Result<Vec<Manifest>> {
     Ok(manifests)
 }
 
-/// The Services that other services are told of, so that their names resolve from the first
-/// moment on.
-pub(crate) fn endpoint(part: &Part<'_>) -> Option<Manifest> {
-    endpoint::service(part)
-}
-
 /// The name of the ConfigMap of a config's content: another content is another object.
 pub(crate) fn config_object(app: &ResolvedApp, name: &ConfigName, content: &str) -> String {
     format!("{}.{name}.{}", app.app.name, &labels::hex(content.as_bytes())[..12])

@@ -118,10 +118,13 @@ pub(super) const SECRETS: &str = "secrets";
 pub(super) const CONFIGS: &str = "configs";
 
 fn item(path: &str, mode: Option<i32>) -> Option<Vec<KeyToPath>> {
-    Some(vec![KeyToPath { key: VALUE.into(), mode, path: path.into() }])
+    Some(vec![KeyToPath { key: VALUE.into(), mode, path: path.into(), ..KeyToPath::default() }])
 }
 
-fn secret_projection(part: &Part<'_>, name: &deploykit_core::model::SecretName) -> VolumeProjection {
+fn secret_projection(
+    part: &Part<'_>,
+    name: &deploykit_core::model::SecretName,
+) -> VolumeProjection {
     let version = part.template.secrets.get(name).copied().unwrap_or_default();
     VolumeProjection {
         secret: Some(SecretProjection {
@@ -133,7 +136,10 @@ fn secret_projection(part: &Part<'_>, name: &deploykit_core::model::SecretName) 
     }
 }
 
-fn config_projection(part: &Part<'_>, name: &deploykit_core::model::ConfigName) -> VolumeProjection {
+fn config_projection(
+    part: &Part<'_>,
+    name: &deploykit_core::model::ConfigName,
+) -> VolumeProjection {
     let content = part.template.configs.get(name).map(String::as_str).unwrap_or_default();
     VolumeProjection {
         config_map: Some(ConfigMapProjection {
@@ -156,8 +162,12 @@ fn volumes(part: &Part<'_>) -> Vec<Volume> {
     for (place, mount) in part.template.mounts.iter().enumerate() {
         let name = mount_name(place);
         match mount {
-            Mount::Secret(m) if m.target.is_none() => secrets.push(secret_projection(part, &m.name)),
-            Mount::Config(m) if m.target.is_none() => configs.push(config_projection(part, &m.name)),
+            Mount::Secret(m) if m.target.is_none() => {
+                secrets.push(secret_projection(part, &m.name))
+            }
+            Mount::Config(m) if m.target.is_none() => {
+                configs.push(config_projection(part, &m.name))
+            }
             Mount::Secret(m) => {
                 volumes.push(projected(name, vec![secret_projection(part, &m.name)]));
             }
@@ -179,6 +189,7 @@ fn volumes(part: &Part<'_>) -> Vec<Volume> {
                 empty_dir: Some(EmptyDirVolumeSource {
                     medium: Some("Memory".into()),
                     size_limit: m.size.map(|size| Quantity(size.get().to_string())),
+                    ..EmptyDirVolumeSource::default()
                 }),
                 ..Volume::default()
             }),

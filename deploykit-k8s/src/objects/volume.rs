@@ -51,7 +51,7 @@ pub(crate) fn claim(config: &K8sConfig, app: &AppName, volume: &VolumeName) -> M
             ..ObjectMeta::default()
         },
         spec: Some(spec(config)),
-        status: None,
+        status: Default::default(),
     })
 }
 
@@ -68,6 +68,6 @@ pub(super) fn own_claim(
             ..ObjectMeta::default()
         },
         spec: Some(spec(config)),
-        status: None,
+        status: Default::default(),
     }
 }

@@ -75,7 +75,7 @@ fn deployment(part: &Part<'_>, wanted: Replicas, update: &Update) -> Result<Mani
     let deadline = whole_seconds(update.progress_deadline + update.monitor).saturating_add(1);
     Ok(Manifest::of(&Deployment {
         metadata: part.metadata(part.object_name()),
-        spec: Some(DeploymentSpec {
+        spec: Into::into(DeploymentSpec {
             min_ready_seconds: monitor(update),
             progress_deadline_seconds: Some(deadline),
             replicas: replicas(wanted),
@@ -89,7 +89,7 @@ fn deployment(part: &Part<'_>, wanted: Replicas, update: &Update) -> Result<Mani
             template: pod::template(part, "Always")?,
             ..DeploymentSpec::default()
         }),
-        status: None,
+        status: Default::default(),
     }))
 }
 
@@ -100,7 +100,7 @@ fn stateful_set(part: &Part<'_>, wanted: Replicas, update: &Update) -> Result<Ma
     let claims = own.map(|(name, _)| volume::own_claim(part.config, app, name)).collect();
     Ok(Manifest::of(&StatefulSet {
         metadata: part.metadata(part.object_name()),
-        spec: Some(StatefulSetSpec {
+        spec: Into::into(StatefulSetSpec {
             min_ready_seconds: monitor(update),
             // A new revision that never gets ready must not keep another from taking its place.
             pod_management_policy: Some("Parallel".into()),
@@ -115,7 +115,7 @@ fn stateful_set(part: &Part<'_>, wanted: Replicas, update: &Update) -> Result<Ma
             volume_claim_templates: Some(claims),
             ..StatefulSetSpec::default()
         }),
-        status: None,
+        status: Default::default(),
     }))
 }
 
@@ -137,7 +137,7 @@ fn daemon_set(part: &Part<'_>, update: &Update) -> Result<Manifest> {
     };
     Ok(Manifest::of(&DaemonSet {
         metadata: part.metadata(part.object_name()),
-        spec: Some(DaemonSetSpec {
+        spec: Into::into(DaemonSetSpec {
             min_ready_seconds: monitor(update),
             selector: selector(part),
             template: pod::template(part, "Always")?,
@@ -147,14 +147,14 @@ fn daemon_set(part: &Part<'_>, update: &Update) -> Result<Manifest> {
             }),
             ..DaemonSetSpec::default()
         }),
-        status: None,
+        status: Default::default(),
     }))
 }
 
 fn autoscaler(part: &Part<'_>, kind: &str, bounds: Autoscale) -> Manifest {
     Manifest::of(&HorizontalPodAutoscaler {
         metadata: part.metadata(part.object_name()),
-        spec: Some(HorizontalPodAutoscalerSpec {
+        spec: Into::into(HorizontalPodAutoscalerSpec {
             scale_target_ref: CrossVersionObjectReference {
                 api_version: Some("apps/v1".into()),
                 kind: kind.into(),
@@ -176,7 +176,7 @@ fn autoscaler(part: &Part<'_>, kind: &str, bounds: Autoscale) -> Manifest {
             }]),
             ..HorizontalPodAutoscalerSpec::default()
         }),
-        status: None,
+        status: Default::default(),
     })
 }
 
@@ -184,11 +184,11 @@ fn autoscaler(part: &Part<'_>, kind: &str, bounds: Autoscale) -> Manifest {
 fn disruption_budget(part: &Part<'_>) -> Manifest {
     Manifest::of(&PodDisruptionBudget {
         metadata: part.metadata(part.object_name()),
-        spec: Some(PodDisruptionBudgetSpec {
+        spec: Into::into(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(selector(part)),
             ..PodDisruptionBudgetSpec::default()
         }),
-        status: None,
+        status: Default::default(),
     })
 }
