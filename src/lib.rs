@@ -28,6 +28,8 @@ mod open;
 pub mod progress;
 
 pub use deploykit_core::*;
+#[cfg(feature = "k8s")]
+pub use deploykit_k8s as k8s;
 #[cfg(feature = "local")]
 pub use deploykit_local as local;
 pub use open::open;

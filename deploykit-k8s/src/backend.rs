@@ -11,6 +11,9 @@ use deploykit_core::{
     StepContext,
 };
 use futures_util::stream::BoxStream;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -22,7 +25,7 @@ use crate::images::Images;
 use crate::secrets::Secrets;
 use crate::state::State;
 use crate::view::Views;
-use crate::{exec, execute, logs, observe, watch};
+use crate::{exec, execute, labels, logs, observe, watch};
 
 /// How long a connection may take to be made.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -65,7 +68,18 @@ const FEATURES: &[Feature] = &[
     Feature::GrpcProbes,
 ];
 
+/// What the backend can do with that config.
+pub(crate) fn capabilities(config: &K8sConfig) -> Capabilities {
+    let own_images = config.registry.iter().map(|_| Feature::Executables);
+    let features = FEATURES.iter().copied().chain(own_images);
+    Capabilities::new(SelfHeal::Engine, Fencing::ObjectCas, features)
+}
+
 impl K8s {
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// Connects to a cluster. Nothing is asked of it yet.
     ///
     /// # Errors
@@ -99,13 +113,29 @@ impl K8s {
         Ok(Self::with_client(config, kube, namespace, identity))
     }
 
+    /// Ends an instance at once, without its grace period: its pod is deleted, and another takes its
+    /// place.
+    ///
+    /// # Errors
+    /// `NotFound` where the app has no such instance.
+    pub async fn kill(&self, app: &AppName, instance: &str) -> Result<()> {
+        let operation = "end an instance";
+        let pod = self.cluster.get::<Pod>(operation, instance).await?;
+        let ours = |pod: &Pod| pod.labels().get(labels::APP).is_some_and(|of| *app == of.as_str());
+        if !pod.as_ref().is_some_and(ours) {
+            let message = format!("there is no instance {instance}");
+            return Err(error(ErrorKind::NotFound, operation, message).with("app", app));
+        }
+        let api = self.cluster.api::<Pod>();
+        let params = DeleteParams::default().grace_period(0);
+        self.cluster.again(operation, || api.delete(instance, &params)).await.map(drop)
+    }
+
     fn with_client(config: K8sConfig, client: Client, namespace: String, identity: String) -> Self {
         let cluster = Cluster { client, namespace, force: config.force };
-        let own_images = config.registry.iter().map(|_| Feature::Executables);
-        let features = FEATURES.iter().copied().chain(own_images);
         Self {
             identity,
-            capabilities: Capabilities::new(SelfHeal::Engine, Fencing::ObjectCas, features),
+            capabilities: capabilities(&config),
             state: State(cluster.clone()),
             secrets: Secrets(cluster.clone()),
             images: Images::new(config.clone()),

@@ -24,6 +24,29 @@ impl Images {
         Self { config, client: RegistryClient::default() }
     }
 
+    /// Fixes an image to its digest, without a push.
+    pub(crate) async fn resolve(&self, image: &ImageSpec) -> Result<ResolvedImage> {
+        let (source, digest) = match image {
+            ImageSpec::Binary(path) => {
+                let (layout, recipe) = recipe(path).await?;
+                let built = tokio::task::spawn_blocking(move || recipe.build(&layout));
+                (path.display().to_string(), joined(built).await?.digest.to_string())
+            }
+            ImageSpec::Reference(name) => (name.to_string(), self.digest_of(name.as_str()).await?),
+            other => return Err(unknown(other)),
+        };
+        Ok(ResolvedImage { source, digest })
+    }
+
+    /// The digest that a reference says, or its tag names in its registry.
+    async fn digest_of(&self, name: &str) -> Result<String> {
+        let name = reference(name)?;
+        match name.digest() {
+            Some(digest) => Ok(digest.to_string()),
+            None => Ok(self.client.resolve(&name).await?.digest.to_string()),
+        }
+    }
+
     /// Makes an image of an executable and pushes it, where the registry does not have it.
     async fn push(&self, app: &AppName, path: &Path) -> Result<String> {
         let registry = self.config.registry.as_deref().ok_or_else(|| {
@@ -32,20 +55,30 @@ impl Images {
             error(ErrorKind::Unsupported, OPERATION, message)
         })?;
         let to = reference(&format!("{registry}/deploykit/{app}"))?;
-        let (layout, recipe) = tokio::task::spawn_blocking({
-            let path = path.to_owned();
-            move || {
-                let layout = Layout::open(store())?;
-                Ok::<_, deploykit_core::Error>((layout, Recipe::binary(path)?.temporary_folder()?))
-            }
-        })
-        .await
-        .map_err(|cause| {
-            error(ErrorKind::Failed, OPERATION, "the build broke off").because(cause)
-        })??;
+        let (layout, recipe) = recipe(path).await?;
         let image = self.client.build_and_push(recipe, &layout, &to, &[]).await?;
         Ok(image.digest.to_string())
     }
+}
+
+/// What the image of an executable is made of, and where.
+async fn recipe(path: &Path) -> Result<(Layout, Recipe)> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || {
+        Ok((Layout::open(store())?, Recipe::binary(path)?.temporary_folder()?))
+    });
+    joined(read).await
+}
+
+async fn joined<T>(task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
+    let ended = task.await;
+    ended.map_err(|cause| {
+        error(ErrorKind::Failed, OPERATION, "the build broke off").because(cause)
+    })?
+}
+
+fn unknown(image: &ImageSpec) -> deploykit_core::Error {
+    error(ErrorKind::Unsupported, OPERATION, format!("{image} is of an unknown kind"))
 }
 
 /// Where images are built: a cache, which may be deleted at any time.
@@ -67,13 +100,11 @@ impl ImageBuilder for Images {
         let (source, digest) = match image {
             ImageSpec::Binary(path) => (path.display().to_string(), self.push(app, path).await?),
             ImageSpec::Reference(name) => {
+                // Also where it says its digest: one that is not there is refused beforehand.
                 let found = self.client.resolve(&reference(name.as_str())?).await?;
                 (name.to_string(), found.digest.to_string())
             }
-            other => {
-                let message = format!("{other} is of an unknown kind");
-                return Err(error(ErrorKind::Unsupported, OPERATION, message));
-            }
+            other => return Err(unknown(other)),
         };
         Ok(ResolvedImage { source, digest })
     }

@@ -33,6 +33,10 @@ mod observe;
 #[cfg(feature = "client")]
 mod pods;
 mod quantity;
+#[cfg(feature = "client")]
+mod render;
+#[cfg(feature = "client")]
+mod rights;
 pub mod rollout;
 #[cfg(feature = "client")]
 mod secrets;
@@ -48,3 +52,7 @@ pub use backend::K8s;
 #[cfg(feature = "client")]
 pub use config::{K8sConfig, Public};
 pub use quantity::{Format, Quantity, QuantityError};
+#[cfg(feature = "client")]
+pub use render::{render, render_resolved};
+#[cfg(feature = "client")]
+pub use rights::Right;

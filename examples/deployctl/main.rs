@@ -8,6 +8,8 @@
 
 mod autostart;
 mod change;
+#[cfg(feature = "k8s")]
+mod cluster;
 mod exec;
 mod file;
 mod look;
@@ -99,6 +101,12 @@ enum Command {
     Down(change::DownArguments),
     /// Check an app's file; with --on, also what that backend could not honour of it.
     Validate(file::FileArguments),
+    /// Write the objects of Kubernetes that an app would be, as YAML, without a cluster.
+    #[cfg(feature = "k8s")]
+    Render(file::FileArguments),
+    /// List the rights in the cluster that deploys need and this user does not have.
+    #[cfg(feature = "k8s")]
+    Doctor,
     /// Write a systemd unit that brings the apps of a local backend back after a boot.
     Autostart(autostart::AutostartArguments),
 }
@@ -137,6 +145,10 @@ async fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         Command::Rollback(args) => args.run(&backend.open().await?, output).await?,
         Command::Run(args) => args.run(&backend.open().await?, output).await?,
         Command::Down(args) => args.run(&backend.open().await?, output).await?,
+        #[cfg(feature = "k8s")]
+        Command::Render(args) => cluster::render(backend, args.app()?).await?,
+        #[cfg(feature = "k8s")]
+        Command::Doctor => return cluster::doctor(backend, output).await,
         Command::Autostart(args) => args.run(&backend.open().await?, output)?,
     }
     Ok(ExitCode::SUCCESS)
