@@ -39,7 +39,7 @@ pub use yaml::{Entry, Mapping, Node, Span, Value, to_yaml};
 /// # Errors
 /// [`ComposeError`] where the text is not YAML, or holds no or several documents.
 pub fn from_yaml(text: &str) -> Result<Node, ComposeError> {
-    let source = diagnostic::Source { name: "document".into(), text: text.to_owned() };
+    let source = diagnostic::Source::new("document".into(), text.to_owned());
     let failed = |d| ComposeError::new(vec![d], std::sync::Arc::new(vec![source.clone()]));
     let (mut documents, _) = yaml::parse(text, 0).map_err(failed)?;
     match (documents.pop(), documents.is_empty()) {

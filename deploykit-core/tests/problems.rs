@@ -566,7 +566,7 @@ fn an_image_made_of_files() {
         of_files("from: web, to: bin/web, mode: \"0644\""),
         [
             "services.web.image.files.copies[0].to: `bin/web` is not absolute (begin it with `/`)",
-            "services.web.image.files.entrypoint: nothing says what is run (name the program)",
+            "services.web.image.files.program: nothing says what is run (name it, or an entrypoint)",
         ]
     );
 }

@@ -48,7 +48,7 @@ impl Images {
     }
 
     /// The same, but what is built is pushed too: below this registry and path, to a repository
-    /// for each app and program.
+    /// for each app and program, tagged with the first 16 digits of its digest.
     ///
     /// # Errors
     /// `Invalid` where it is no registry and path.
@@ -94,7 +94,13 @@ impl Images {
             Reference::parse(&repository).map_err(|cause| bad_name(&repository).because(cause))?;
         let mount_from: Vec<&Reference> = base.into_iter().collect();
         let client = &self.client;
-        let built = client.build_and_push(recipe, &self.layout, &repository, &mount_from).await?;
+        // Registries collect what no tag names.
+        let name = |image: &Descriptor| {
+            let tag = image.digest.hex().get(..16).unwrap_or_default();
+            repository.tagged(tag).unwrap_or_else(|_| repository.clone())
+        };
+        let built =
+            client.build_and_push_as(recipe, &self.layout, &repository, &mount_from, name).await?;
         Ok((built, Some(repository)))
     }
 
@@ -111,7 +117,7 @@ impl Images {
         let made = tokio::task::spawn_blocking(move || {
             let mut recipe = match pulled {
                 Some(digest) => Recipe::upon(&layout, &digest, platform)?,
-                None => Recipe::scratch(platform),
+                None => Recipe::scratch(platform).temporary_folder()?,
             };
             recipe.compression = compression;
             fill(recipe, files)
@@ -141,11 +147,10 @@ impl ImageBuilder for Images {
             }
             ImageSpec::Files(files) => {
                 let (recipe, base) = self.files(files).await?;
-                let program = files
-                    .entrypoint
-                    .first()
-                    .map_or("files", |program| program.rsplit('/').next().unwrap_or_default());
-                (recipe, program.to_owned(), base)
+                let program = files.program.as_ref().and_then(|path| path.file_name());
+                let program = program.map(|name| name.to_string_lossy().into_owned());
+                let entrypoint = || files.entrypoint.first()?.rsplit('/').next().map(str::to_owned);
+                (recipe, program.or_else(entrypoint).unwrap_or_default(), base)
             }
             other => {
                 let message = "this kind of image is built by an engine only";
@@ -192,6 +197,9 @@ fn path_of(program: &str) -> String {
 }
 
 fn fill(mut recipe: Recipe, files: ImageFiles) -> Result<Recipe> {
+    if let Some(program) = files.program {
+        recipe = recipe.program(program)?;
+    }
     for copy in files.copies {
         recipe = add(recipe, &copy)?;
     }

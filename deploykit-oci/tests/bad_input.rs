@@ -400,3 +400,16 @@ async fn tokens_are_asked_for_once_and_kept() {
     is(&error, ErrorKind::Unauthorized, "log in: docker login");
     assert!(!error.to_string().contains("n0t-it"), "{error}");
 }
+
+#[tokio::test]
+async fn what_is_there_already_costs_one_request() {
+    let (registry, built) = with_image(b"x", |_, _, _| None);
+    let own = store();
+    let tag = name(&registry.host, "web:1");
+    let recipe = Recipe::scratch(amd64()).epoch(0).file("srv/data", 0o644, (0, 0), *b"x").unwrap();
+    let first = client().build_and_push(recipe.clone(), &own.layout, &tag, &[]).await.unwrap();
+    assert_eq!(first, built);
+    registry.requests();
+    client().build_and_push(recipe, &own.layout, &tag, &[]).await.unwrap();
+    assert_eq!(registry.asked(), ["HEAD /v2/web/manifests/1"]);
+}

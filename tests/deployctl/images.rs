@@ -199,3 +199,46 @@ fn a_deploy_can_ask_for_signatures() {
     let nothing = "look at the app: there is nothing of it (backend local, app shop)";
     ctl.refused(&["status", "shop"], 1, nothing);
 }
+
+#[test]
+#[cfg(feature = "docker")]
+fn a_backend_is_given_signed_images_only() {
+    let Some(name) = place("web") else { return };
+    let Ok(engine) = std::env::var("DEPLOYKIT_TEST_DOCKER") else {
+        let how = "eval \"$(testbed/up docker)\" starts one";
+        assert!(std::env::var_os("CI").is_none(), "DEPLOYKIT_TEST_DOCKER is not set; {how}");
+        println!("SKIPPED: DEPLOYKIT_TEST_DOCKER is not set; {how}");
+        return;
+    };
+    let on = engine.replacen("unix://", "docker://", 1);
+    let ctl = Ctl::new();
+    let (signed, unsigned) = (format!("{name}:signed"), format!("{name}:unsigned"));
+    pushed(&ctl, &signed, "one");
+    let digest = pushed(&ctl, &unsigned, "two");
+    let app = |web: &str, mail: &str| {
+        let services =
+            format!("web: {{image: {{reference: {web}}}}}, mail: {{image: {{reference: {mail}}}}}");
+        ctl.file("signed.yaml", &format!("name: signed\nservices: {{{services}}}\n"))
+    };
+    let sign = with_store(&ctl, &["sign", &signed, "--key", &key("openssl.key")]);
+    ctl.done(&sign.iter().map(String::as_str).collect::<Vec<_>>());
+
+    let public = key("openssl.pub");
+    let policy = ["--on", &on, "--verify-key", &public];
+    let file = app(&signed, &unsigned);
+    let ended = ctl.run(&[&["plan", "-f", &file], &policy[..]].concat());
+    let start = "deployctl: prepare the app: 1 problem (backend docker, app signed)\n  \
+                 - services.mail.image: ";
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.err.starts_with(start), "{}", ended.err);
+    let why = format!("{name}@{digest} has no signature; wanted is one by the key {public}");
+    assert!(ended.err.contains(&why), "{}", ended.err);
+    let elsewhere = ["--verify-from", "registry.example"];
+    let file = app(&signed, &signed);
+    let ended = ctl.run(&[&["plan", "-f", &file], &policy[..], &elsewhere].concat());
+    assert_eq!(ended.code, 1);
+    let why = "is of none of the repositories that are allowed: registry.example";
+    assert_eq!(ended.err.matches(why).count(), 2, "both services: {}", ended.err);
+    let plan = ctl.done(&[&["plan", "-f", &file], &policy[..]].concat());
+    assert!(plan.contains("+ service web: new"), "{plan}");
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::app::BINARY;
 use crate::diagnostic::Diagnostic;
-use crate::schema::nearest;
+use crate::schema::{MOST_PROBLEMS, nearest};
 use crate::yaml::{Mapping, Node};
 
 use super::Loader;
@@ -141,7 +141,9 @@ impl Loader<'_> {
                 let what = format!("`{name}` is not among the {section}");
                 let near = nearest(name, children(declared).map(|(name, _)| name));
                 let fix = near.map(|near| format!("do you mean `{near}`?")).unwrap_or_default();
-                self.problems.push(Diagnostic::new(node.span, path, what).fix(fix));
+                if self.problems.len() < MOST_PROBLEMS {
+                    self.problems.push(Diagnostic::new(node.span, path, what).fix(fix));
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{ComposeError, Diagnostic, Source};
 use crate::merge::{clear_marks, merge};
-use crate::schema::{PROJECT, Shape, check, prune};
+use crate::schema::{Checker, MOST_PROBLEMS, PROJECT, Shape, prune};
 use crate::yaml::{Entry, Mapping, Node, Span, Value, to_yaml, without_variables};
 
 /// Variables and their values.
@@ -180,7 +180,9 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn problem(&mut self, span: Span, path: &str, what: impl Into<String>) {
-        self.problems.push(Diagnostic::new(span, path, what));
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(Diagnostic::new(span, path, what));
+        }
     }
 
     fn load(&mut self) -> Option<(String, Node)> {
@@ -231,7 +233,9 @@ impl Loader<'_> {
             self.add_build_contexts(&mut root);
             self.resolve_paths(&mut root, &working_dir.to_string_lossy());
         }
-        check(&mut root, &Shape::Object(&PROJECT), "", &mut self.problems);
+        let mut checker = Checker::default();
+        checker.check(&mut root, &Shape::Object(&PROJECT), "");
+        self.problems.extend(checker.problems);
         self.stop()?;
         root.take("version");
         normalize::defaults(&mut root);
@@ -257,7 +261,7 @@ impl Loader<'_> {
         let services = root.take("services").unwrap_or(nothing);
         ordered.insert("services".into(), Entry { key: services.span, node: services });
         root.take("name");
-        ordered.extend(root.as_map().cloned().unwrap_or_default());
+        ordered.extend(root.as_map_mut().map(std::mem::take).unwrap_or_default());
         root.value = Value::Map(ordered);
         Some((name, root))
     }

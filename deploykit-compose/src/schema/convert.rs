@@ -175,6 +175,10 @@ pub(super) fn ports(node: &mut Node) -> Converted {
     let Value::List(items) = &node.value else { return Ok(()) };
     let mut ports = Vec::new();
     for item in items {
+        if ports.len() > usize::from(u16::MAX) {
+            let what = format!("the ports come to more than {}", u16::MAX);
+            return Err((item.span, what));
+        }
         if item.as_map().is_some() {
             let mut port = item.clone();
             for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {

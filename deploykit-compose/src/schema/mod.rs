@@ -10,7 +10,7 @@ mod table;
 
 use crate::yaml::{Node, Span, Value};
 
-pub(crate) use check::{check, nearest};
+pub(crate) use check::{Checker, MOST_PROBLEMS, nearest};
 pub(crate) use convert::{count_all, volume as long_volume};
 pub(crate) use prune::prune;
 pub(crate) use resources::PROJECT;

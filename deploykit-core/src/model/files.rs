@@ -15,11 +15,10 @@ use super::image::ImageRef;
 /// ```
 /// use deploykit_core::model::{ImageCopy, ImageFiles, ImageSpec};
 /// let mut files = ImageFiles::default();
-/// files.copies.push(ImageCopy::new("target/release/web", "/usr/local/bin/web"));
+/// files.program = Some("target/release/web".into());
 /// files.copies.push(ImageCopy::new("static", "/srv"));
-/// files.entrypoint = vec!["/usr/local/bin/web".into()];
 /// files.user = Some("65532:65532".into());
-/// assert_eq!(ImageSpec::files(files).to_string(), "files for /usr/local/bin/web");
+/// assert_eq!(ImageSpec::files(files).to_string(), "files for target/release/web");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -27,6 +26,10 @@ pub struct ImageFiles {
     /// The image below; absent for none. How that one is run stays, where nothing else is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<ImageRef>,
+    /// A program, which is put into `/usr/local/bin` with its loader and the libraries that it
+    /// needs, and is the entry point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<PathBuf>,
     /// What is copied, in this order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<ImageCopy>,

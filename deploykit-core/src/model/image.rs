@@ -38,10 +38,10 @@ impl fmt::Display for ImageSpec {
         match self {
             Self::Binary(path) => write!(f, "{}", path.display()),
             Self::Reference(reference) => reference.fmt(f),
-            Self::Files(files) => match (files.entrypoint.first(), files.copies.first()) {
-                (Some(program), _) => write!(f, "files for {program}"),
-                (None, Some(copy)) => write!(f, "files of {}", copy.from.display()),
-                (None, None) => f.write_str("no files"),
+            Self::Files(files) => match (&files.program, files.entrypoint.first()) {
+                (Some(program), _) => write!(f, "files for {}", program.display()),
+                (None, Some(program)) => write!(f, "files for {program}"),
+                (None, None) => write!(f, "{} files", files.copies.len()),
             },
         }
     }

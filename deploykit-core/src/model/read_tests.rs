@@ -178,7 +178,7 @@ fn path() -> impl Strategy<Value = std::path::PathBuf> {
 }
 
 fn image_files() -> impl Strategy<Value = ImageFiles> {
-    let base = option::of(Just(ImageRef::new("debian:12").unwrap()));
+    let base = (option::of(Just(ImageRef::new("debian:12").unwrap())), option::of(path()));
     let owner = option::of((any::<u32>(), any::<u32>()));
     let copy =
         (text(), path(), option::of(0..=0o7777u32), owner).prop_map(|(from, to, mode, owner)| {
@@ -190,7 +190,8 @@ fn image_files() -> impl Strategy<Value = ImageFiles> {
     let rest = (vec(any::<u16>(), 0..2), vec(path(), 0..2), option::of(text()));
     (base, vec(copy, 0..3), run, facts, rest).prop_map(|(base, copies, run, facts, rest)| {
         ImageFiles {
-            base,
+            base: base.0,
+            program: base.1,
             copies,
             env: facts.0.clone(),
             entrypoint: run.0,

@@ -28,13 +28,14 @@ pub(super) fn write(recipe: &Recipe, layout: &Layout, part: &Part<'_>) -> Result
     let blob = layout.writer()?;
     let (media_type, diff_id, blob) = match recipe.compression {
         Compression::Zstd => {
-            let encoder = zstd::Encoder::new(blob, ZSTD_LEVEL).map_err(failed)?;
+            let encoder = zstd::Encoder::new(blob, recipe.compression.level()).map_err(failed)?;
             let (diff_id, encoder) = write_tar(recipe, encoder, part)?;
             (media_type::LAYER_ZSTD, diff_id, encoder.finish().map_err(failed)?)
         }
         Compression::Gzip => {
+            let level = flate2::Compression::new(recipe.compression.level().unsigned_abs());
             // The header that this writes names neither a file, a time nor a machine.
-            let encoder = GzEncoder::new(blob, flate2::Compression::new(GZIP_LEVEL));
+            let encoder = GzEncoder::new(blob, level);
             let (diff_id, encoder) = write_tar(recipe, encoder, part)?;
             (media_type::LAYER_GZIP, diff_id, encoder.finish().map_err(failed)?)
         }
@@ -42,9 +43,6 @@ pub(super) fn write(recipe: &Recipe, layout: &Layout, part: &Part<'_>) -> Result
     let (digest, size) = BlobWriter::finish(blob)?;
     Ok(Layer { descriptor: descriptor(media_type, digest, size), diff_id, is_new: true })
 }
-
-const ZSTD_LEVEL: i32 = 3;
-const GZIP_LEVEL: u32 = 6;
 
 fn write_tar<W: Write>(recipe: &Recipe, output: W, part: &Part<'_>) -> Result<(Digest, W)> {
     let hashed = Hashed { inner: output, hasher: Sha256::new() };

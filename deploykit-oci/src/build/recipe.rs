@@ -52,6 +52,16 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// The compressor's own number for how hard it tries.
+    pub fn level(self) -> i32 {
+        match self {
+            Self::Gzip => 6,
+            Self::Zstd => 3,
+        }
+    }
+}
+
 /// How files are copied into an image.
 #[derive(Clone, Debug, Default)]
 pub struct CopyOptions {
@@ -121,17 +131,37 @@ impl Recipe {
     /// `NotFound` where the file is missing or libraries are, all of them named; `Invalid` where
     /// it is no Linux program.
     pub fn binary(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let program = elf::Program::read(path)?;
+        let program = elf::Program::read(path.as_ref())?;
+        Self::scratch(program.platform.clone()).put(path.as_ref(), &program)
+    }
+
+    /// Adds a program to `/usr/local/bin`, with what [`Recipe::binary`] adds, and makes it what is
+    /// run.
+    ///
+    /// # Errors
+    /// As [`Recipe::binary`]; `Invalid` where it is for another platform.
+    pub fn program(self, path: impl AsRef<Path>) -> Result<Self> {
+        let program = elf::Program::read(path.as_ref())?;
+        if !program.platform.serves(&self.platform) {
+            let message = "the program is for another platform than the image";
+            return Err(error(ErrorKind::Invalid, "add a program to an image", message)
+                .with("path", path.as_ref().display())
+                .with("wanted", &self.platform)
+                .with("found", &program.platform));
+        }
+        self.put(path.as_ref(), &program)
+    }
+
+    fn put(mut self, path: &Path, program: &elf::Program) -> Result<Self> {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let target = format!("usr/local/bin/{name}");
-        let mut recipe = Self::scratch(program.platform.clone());
-        recipe.tree.copy(path, &target, &CopyOptions::default())?;
+        self.tree.copy(path, &target, &CopyOptions::default())?;
         for (inner, library) in &program.libraries {
-            recipe.tree.copy(library, inner, &CopyOptions::default())?;
+            self.tree.copy(library, inner, &CopyOptions::default())?;
         }
-        recipe.execution.entrypoint = vec![format!("/{target}")];
-        Ok(recipe)
+        self.execution.entrypoint = vec![format!("/{target}")];
+        self.execution.cmd.clear();
+        Ok(self)
     }
 
     /// All times in the image, in seconds since 1970.

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest as _, Sha256};
+
 use super::tree::{Content, Entry, Tree};
-use crate::digest::Digest;
 
 /// What a layer should have about, in bytes before compression.
 const LAYER: u64 = 16 << 20;
@@ -43,8 +44,8 @@ pub(super) fn split(tree: &Tree) -> Vec<Part<'_>> {
 /// Of `count` layers, the first `count - size` have been split already, `size` being the largest
 /// power of two within `count`.
 fn layer_of(path: &str, count: u64) -> u64 {
-    let digest = Digest::of(path.as_bytes());
-    let hash = digest.hex().get(..15).and_then(|d| u64::from_str_radix(d, 16).ok()).unwrap_or(0);
+    let digest = Sha256::digest(path.as_bytes());
+    let hash = digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte)) >> 4;
     let size = 1 << count.ilog2();
     match hash % size {
         layer if layer < count - size => hash % (2 * size),

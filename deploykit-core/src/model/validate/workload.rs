@@ -72,6 +72,9 @@ impl Check<'_> {
 
     /// An image made of files; `alone` where nothing else says what is run.
     fn files(&mut self, path: &Path, files: &ImageFiles, alone: bool) {
+        if let Some(program) = &files.program {
+            self.text_path(path.field("program"), program);
+        }
         for (index, copy) in files.copies.iter().enumerate() {
             let path = path.field("copies").index(index);
             if copy.from.as_os_str().is_empty() {
@@ -97,10 +100,11 @@ impl Check<'_> {
                 self.add(path, "the value has a NUL character", "remove it");
             }
         }
-        let has_program = !files.entrypoint.is_empty() || !files.cmd.is_empty();
+        let has_program =
+            files.program.is_some() || !files.entrypoint.is_empty() || !files.cmd.is_empty();
         if alone && files.base.is_none() && !has_program {
-            let path = path.field("entrypoint");
-            self.add(path, "nothing says what is run", "name the program");
+            let path = path.field("program");
+            self.add(path, "nothing says what is run", "name it, or an entrypoint");
         }
     }
 
