@@ -1,5 +1,7 @@
 //! The agent as a program: the only file of a container.
 
+mod run;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -20,6 +22,9 @@ use zeroize::Zeroizing;
 const USAGE: &str = "\
 usage: deploykit-agent serve [--state FOLDER]     keeps, serves and asks what its clients say
        deploykit-agent connect [--state FOLDER]   joins standard input and output to that agent
+       deploykit-agent run PROBES PORT,… -- PROGRAM [ARGUMENT…]
+                                                  runs a program, and ends it when its liveness
+                                                  probe fails
        deploykit-agent --version
 
 FOLDER is /state where it is not given. SIGTERM ends the agent; requests in flight have 8 s.";
@@ -40,6 +45,9 @@ fn main() -> ExitCode {
         ["serve", "--state", folder] => serve(Path::new(folder)),
         ["connect"] => connect(&socket(Path::new(FOLDER))),
         ["connect", "--state", folder] => connect(&socket(Path::new(folder))),
+        ["run", probes, ports, "--", program, ..] => {
+            return run::run(probes, ports, program, &arguments[5..]);
+        }
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

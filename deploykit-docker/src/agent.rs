@@ -9,6 +9,9 @@ use bollard::models::{
     ContainerCreateBody, EndpointSettings, HostConfig, Mount, MountType, NetworkingConfig, PortMap,
     RestartPolicy, RestartPolicyNameEnum,
 };
+use bollard::query_parameters::{
+    DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
 use bytes::Bytes;
 use deploykit_agent::control::Client;
 use deploykit_core::model::AppName;
@@ -24,7 +27,7 @@ use crate::images::{self, Cache};
 use crate::names;
 
 /// The program in its image.
-const PROGRAM: &str = "/deploykit-agent";
+pub(crate) const PROGRAM: &str = "/deploykit-agent";
 /// Where an agent keeps what it has to find again.
 pub(crate) const STATE: &str = "/state";
 /// How the image of an agent is told from others of its app.
@@ -84,6 +87,20 @@ impl Spec {
         engine.create(app, &self.name, body).await?;
         engine.api.start_container(&self.name, None).await.tried(MAKE)
     }
+}
+
+/// Copies the agent's program from one container into another.
+pub(crate) async fn copy(engine: &Engine, from: &str, to: &str) -> Result<()> {
+    const COPY: &str = "put the agent into an instance";
+    let options = DownloadFromContainerOptionsBuilder::new().path(PROGRAM).build();
+    let mut archive = std::pin::pin!(engine.api.download_from_container(from, Some(options)));
+    let mut bytes = Vec::new();
+    while let Some(piece) = archive.next().await {
+        bytes.extend_from_slice(&piece.tried(COPY)?);
+    }
+    let options = UploadToContainerOptionsBuilder::new().path("/").build();
+    let upload = bollard::body_full(bytes.into());
+    engine.api.upload_to_container(to, Some(options), upload).await.tried(COPY)
 }
 
 /// A client of the agent in a container.

@@ -1,11 +1,11 @@
 //! The stable addresses of services: a proxy container for each.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bollard::models::{PortBinding, PortMap};
-use deploykit_agent::control::{Client, Listener};
+use deploykit_agent::control::{Client, Listener, Report, Target};
 use deploykit_agent::proxy::Mode;
 use deploykit_core::model::{Address, AppName, Protocol, Publish, ServiceName};
 use deploykit_core::{
@@ -103,7 +103,8 @@ impl Docker {
     ) -> Result<()> {
         let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref()).await?;
         let name = names::proxy(app, &spec.service);
-        let networks = crate::networks::of_proxy(self, app, spec).await?;
+        let network = names::app_network(app);
+        self.engine.ensure_network(app, &network, &[]).await?;
         for attempt in 0.. {
             let before = if attempt == 0 { before } else { &[] };
             let ports: Vec<EndpointPort> =
@@ -119,7 +120,7 @@ impl Docker {
                 labels,
                 image: image.clone(),
                 volumes: Vec::new(),
-                network: Some((networks[0].clone(), vec![spec.service.to_string()])),
+                network: Some((network.clone(), vec![spec.service.to_string()])),
                 ports: self.bindings(&ports),
             }
             .ensure(&self.engine, app)
@@ -137,10 +138,7 @@ impl Docker {
                     .with_diagnoses(vec![Diagnosis { service, instance: None, reason }]));
             }
         }
-        for network in &networks[1..] {
-            self.engine.join(&name, network, vec![spec.service.to_string()]).await?;
-        }
-        Ok(())
+        crate::networks::join_proxy(&self.engine, app, &spec.service).await
     }
 
     /// Where a port is reached.
@@ -202,10 +200,32 @@ impl Docker {
     ) -> Result<()> {
         let keeper = self.keepers.get(&fence.app).await?.agent;
         let wanted: BTreeSet<String> = instances.iter().cloned().collect();
-        // Whoever comes after a deployer that dies in between shall not take the old set for true.
-        keeper.route(fence, service, BTreeSet::new()).await?;
+        // The keeper remembers what is routed, so that not every proxy has to be asked; but whoever
+        // comes after a deployer that dies in between asks the proxy.
+        let mark = unsettled(service);
+        keeper.set_target(fence, &mark, Target::default()).await?;
         self.proxy(&fence.app, service).route(fence, service, wanted.clone()).await?;
-        keeper.route(fence, service, wanted).await
+        keeper.route(fence, service, wanted).await?;
+        keeper.remove_target(fence, &mark).await
+    }
+
+    /// The instances that each endpoint routes to: what the keeper remembers, and what the proxy
+    /// itself says where that is being changed, or was by a deployer that died.
+    pub(crate) async fn routed(
+        &self,
+        app: &AppName,
+        known: &Report,
+    ) -> BTreeMap<ServiceName, BTreeSet<String>> {
+        let mut routed = BTreeMap::new();
+        for (service, endpoint) in &known.endpoints {
+            let mut ids = endpoint.routed.clone();
+            if known.targets.contains_key(&unsettled(service)) {
+                let said = self.proxy(app, service).inspect().await.unwrap_or_default();
+                ids = said.endpoints.get(service).map(|e| e.routed.clone()).unwrap_or_default();
+            }
+            routed.insert(service.clone(), ids);
+        }
+        routed
     }
 
     /// Waits until an instance has nothing in flight; see
@@ -222,6 +242,11 @@ impl Docker {
         }
         self.proxy(&fence.app, service).drain(fence, service, instance, deadline).await
     }
+}
+
+/// What the keeper knows while the route of a service is being changed.
+fn unsettled(service: &ServiceName) -> String {
+    format!("unsettled.{service}")
 }
 
 /// The port that somebody else has, where that is why a container did not start.

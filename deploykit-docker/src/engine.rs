@@ -18,9 +18,6 @@ pub(crate) struct Engine {
     pub(crate) api: Docker,
     /// The engine's own id.
     pub(crate) id: String,
-    /// Whether it has BuildKit (an engine of API 1.39 has it, behind a setting; from 23.0 on it is
-    /// the default).
-    pub(crate) major: u32,
 }
 
 impl Engine {
@@ -65,9 +62,7 @@ impl Engine {
             return Err(error(ErrorKind::Unsupported, OPEN, message));
         }
         let info = api.info().await.tried(OPEN)?;
-        let version = said.version.unwrap_or_default();
-        let major = version.split('.').next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-        Ok(Self { api, id: info.id.unwrap_or_else(|| host.to_string()), major })
+        Ok(Self { api, id: info.id.unwrap_or_else(|| host.to_string()) })
     }
 }
 

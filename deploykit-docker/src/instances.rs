@@ -19,7 +19,7 @@ use crate::error::{Mapped as _, engine, error, status};
 use crate::files::Files;
 use crate::names::{self, Role};
 use crate::runtime::Docker;
-use crate::{images, networks};
+use crate::{agent, images, networks};
 
 pub(crate) const SECRETS: &str = "/run/secrets";
 pub(crate) const CONFIGS: &str = "/run/configs";
@@ -79,8 +79,15 @@ impl Docker {
                 ..EngineMount::default()
             });
         }
-        let body = body(app, spec, image, &networks[0], mounts, holder)?;
+        let mut body = body(app, spec, image, &networks[0], mounts, holder)?;
+        let guarded = template.probes.liveness.is_some();
+        if guarded {
+            self.guard(spec, &mut body).await?;
+        }
         self.engine.create(app, name, body).await?;
+        if guarded {
+            agent::copy(&self.engine, &names::keeper(app), name).await?;
+        }
         for network in &networks[1..] {
             self.engine.join(name, network, vec![spec.id.clone()]).await?;
         }
@@ -91,6 +98,31 @@ impl Docker {
             let api = &self.engine.api;
             api.upload_to_container(name, Some(options), upload).await.tried(START)?;
         }
+        Ok(())
+    }
+
+    /// Puts the agent before the program of an instance, to end it when it is not alive.
+    async fn guard(&self, spec: &InstanceSpec, body: &mut ContainerCreateBody) -> Result<()> {
+        let probes = &spec.template.probes;
+        let asked = Probes {
+            startup: probes.startup.clone(),
+            readiness: None,
+            liveness: probes.liveness.clone(),
+        };
+        let image = body.image.clone().unwrap_or_default();
+        let image = self.engine.api.inspect_image(&image).await.tried(START)?.config;
+        let (entrypoint, arguments) =
+            image.map(|image| (image.entrypoint, image.cmd)).unwrap_or_default();
+        // As the engine does it: what replaces the entry point replaces its arguments, too.
+        let arguments = body.cmd.take().or(arguments.filter(|_| body.entrypoint.is_none()));
+        let program = body.entrypoint.take().or(entrypoint).unwrap_or_default();
+        let probes = serde_json::to_string(&asked)
+            .map_err(|e| error(ErrorKind::Failed, START, e.to_string()))?;
+        let ports: Vec<String> =
+            spec.template.ports.iter().map(|port| port.port.to_string()).collect();
+        let guard = [agent::PROGRAM.to_owned(), "run".to_owned(), probes, ports.join(","), "--".to_owned()];
+        body.entrypoint = Some(guard.to_vec());
+        body.cmd = Some(program.into_iter().chain(arguments.unwrap_or_default()).collect());
         Ok(())
     }
 

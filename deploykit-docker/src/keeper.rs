@@ -4,7 +4,7 @@
 //! keeper that was stopped or removed by somebody is brought back by whoever needs it next; its
 //! state is in a volume.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
-use deploykit_agent::control::{Client, RemoteSecrets, RemoteState};
-use deploykit_core::model::{AppName, SecretName, ServiceName};
+use deploykit_agent::control::{Client, RemoteSecrets, RemoteState, Report};
+use deploykit_core::model::{AppName, SecretName};
 use deploykit_core::{
     Entry, Error, ErrorKind, Expected, Fence, Lease, Result, SecretStore, SecretValue, StateStore,
 };
@@ -26,17 +26,14 @@ use crate::engine::Engine;
 use crate::error::{Mapped as _, error};
 use crate::images::{self, Cache};
 use crate::names::{self, Role};
+use crate::networks;
 
 /// The operation of the error that tells that an app has no keeper.
 const REACH: &str = "reach the keeper of the app";
 
-/// What the keeper knows of an instance.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Health {
-    pub(crate) ready: bool,
-    /// The probe that fails, and its last answer.
-    pub(crate) failing: Option<(String, String)>,
-}
+/// How often, and how long apart, the end of somebody else's removal is waited for.
+const LOOKS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The keepers of all apps of an engine.
 #[derive(Clone, Debug)]
@@ -134,12 +131,24 @@ impl Keepers {
     /// what lies around the state that is there.
     async fn start(&self, app: &AppName, new: bool) -> Result<()> {
         let _making = self.making.lock().await;
+        for _ in 0..LOOKS {
+            match self.try_start(app, new).await {
+                // Somebody else is removing it.
+                Err(e) if e.message().contains("removal") => tokio::time::sleep(PAUSE).await,
+                started => return started,
+            }
+        }
+        let message = "the engine does not get done with removing it; see its log";
+        Err(error(ErrorKind::Timeout, "start the keeper of the app", message).with("app", app))
+    }
+
+    async fn try_start(&self, app: &AppName, new: bool) -> Result<()> {
         if !new && !self.has_state(app).await? {
             self.known().remove(app);
             return Err(missing(app));
         }
         let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref()).await?;
-        self.engine.ensure_network(app, &names::app_network(app), None).await?;
+        self.engine.ensure_network(app, &names::app_network(app), &[]).await?;
         let volume = VolumeCreateRequest {
             name: Some(names::state(app)),
             labels: Some(names::labels(app, Role::State)),
@@ -155,7 +164,8 @@ impl Keepers {
             ports: HashMap::new(),
         }
         .ensure(&self.engine, app)
-        .await
+        .await?;
+        networks::join_keeper(&self.engine, app).await
     }
 
     /// Removes the keeper of an app of which nothing is left, and all that lay around it.
@@ -178,28 +188,21 @@ impl Keepers {
         let removed = self.engine.api.remove_container(&names::keeper(app), Some(options)).await;
         removed.optional(REMOVE)?;
         let options = RemoveVolumeOptionsBuilder::new().build();
-        let removed = self.engine.api.remove_volume(&names::state(app), Some(options)).await;
-        removed.optional(REMOVE)?;
+        match self.engine.api.remove_volume(&names::state(app), Some(options)).await {
+            // Whoever has brought the keeper back meanwhile wants it.
+            Err(cause) if crate::error::status(&cause) == Some(409) => return Ok(()),
+            removed => removed.optional(REMOVE)?,
+        };
         self.engine.api.remove_network(&names::app_network(app)).await.optional(REMOVE)?;
         images::collect(&self.engine, app, &[], true).await
     }
 
-    /// What the keeper says of the app's instances, and which of them each endpoint routes to.
-    pub(crate) async fn report(
-        &self,
-        app: &AppName,
-    ) -> Result<(HashMap<String, Health>, BTreeMap<ServiceName, BTreeSet<String>>)> {
-        let report = match self.find(app).await? {
-            Some(keeper) => or_nothing(keeper.agent.inspect().await)?.unwrap_or_default(),
-            None => return Ok(Default::default()),
-        };
-        let health = report.targets.into_iter().map(|(id, target)| {
-            let failing = target.health.failing.map(|answer| (answer.probe, answer.text));
-            (id, Health { ready: target.health.ready, failing })
-        });
-        let routed =
-            report.endpoints.into_iter().map(|(service, endpoint)| (service, endpoint.routed));
-        Ok((health.collect(), routed.collect()))
+    /// What the keeper knows; nothing where the app has none.
+    pub(crate) async fn report(&self, app: &AppName) -> Result<Report> {
+        match self.find(app).await? {
+            Some(keeper) => Ok(or_nothing(keeper.agent.inspect().await)?.unwrap_or_default()),
+            None => Ok(Report::default()),
+        }
     }
 }
 
@@ -237,7 +240,13 @@ impl StateStore for Keepers {
         let mut apps: Vec<AppName> = Vec::new();
         for app in names {
             let Some(keeper) = self.find(&app).await? else { continue };
-            if or_nothing(keeper.state.apps().await)?.is_some_and(|apps| apps.contains(&app)) {
+            let known = match or_nothing(keeper.state.apps().await) {
+                Ok(known) => known.is_some_and(|apps| apps.contains(&app)),
+                // An app that somebody is removing just now is none any more.
+                Err(_) if !self.has_state(&app).await? => false,
+                Err(e) => return Err(e),
+            };
+            if known {
                 apps.push(app);
             }
         }
@@ -319,6 +328,7 @@ impl SecretStore for Keepers {
 
     async fn delete(&self, app: &AppName, name: &SecretName, versions: &[u64]) -> Result<()> {
         let Some(keeper) = self.find(app).await? else { return Ok(()) };
-        or_nothing(keeper.secrets.delete(app, name, versions).await).map(drop)
+        or_nothing(keeper.secrets.delete(app, name, versions).await)?;
+        self.remove_unused(app).await
     }
 }

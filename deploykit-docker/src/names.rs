@@ -15,6 +15,8 @@ pub(crate) const REVISION: &str = "io.deploykit.revision";
 pub(crate) const HASH: &str = "io.deploykit.hash";
 pub(crate) const SLOT: &str = "io.deploykit.slot";
 pub(crate) const INSTANCE: &str = "io.deploykit.instance";
+/// The service whose proxy a network leads to.
+pub(crate) const TO: &str = "io.deploykit.to";
 pub(crate) const NAME: &str = "io.deploykit.name";
 /// Who asks an instance whether it is ready: `keeper`, `engine`, `both`, or nobody.
 pub(crate) const PROBES: &str = "io.deploykit.probes";

@@ -7,7 +7,7 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
     RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
-use deploykit_core::model::{AppName, NetworkName, VolumeName};
+use deploykit_core::model::{AppName, VolumeName};
 use deploykit_core::{ErrorKind, Result};
 
 use crate::engine::Engine;
@@ -62,13 +62,13 @@ impl Engine {
         Err(error(ErrorKind::Timeout, REMOVE, message).with("container", name))
     }
 
-    /// Makes a network; one of its name that is ours is left as it is. `named` is what the app
-    /// calls it.
+    /// Makes a network with some labels beside those of all; one of its name that is ours is left
+    /// as it is.
     pub(crate) async fn ensure_network(
         &self,
         app: &AppName,
         name: &str,
-        named: Option<&NetworkName>,
+        own: &[(&str, &str)],
     ) -> Result<()> {
         const MAKE: &str = "make a network";
         // Several networks may have one name, and a network cannot be asked for by its exact name.
@@ -80,7 +80,7 @@ impl Engine {
             return if ours { Ok(()) } else { Err(foreign("network", name)) };
         }
         let mut labels = names::labels(app, Role::Network);
-        labels.extend(named.map(|named| (names::NAME.to_owned(), named.to_string())));
+        labels.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let network = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),

@@ -11,6 +11,7 @@ use bollard::query_parameters::{
     EventsOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
     ListVolumesOptionsBuilder,
 };
+use deploykit_agent::control::TargetReport;
 use deploykit_core::model::{Address, AppName, ServiceName};
 use deploykit_core::{
     Endpoint, EndpointPort, Exit, Instance, InstanceState, Observation, Reason, Result, SpecHash,
@@ -20,7 +21,6 @@ use futures_util::future::try_join_all;
 
 use crate::engine::Engine;
 use crate::error::Mapped as _;
-use crate::keeper::Health;
 use crate::names::{self, Role};
 
 const OBSERVE: &str = "look at the app";
@@ -42,7 +42,7 @@ impl Engine {
     pub(crate) async fn observe(
         &self,
         app: &AppName,
-        health: &HashMap<String, Health>,
+        health: &BTreeMap<String, TargetReport>,
         routed: &BTreeMap<ServiceName, BTreeSet<String>>,
     ) -> Result<Observation> {
         let filters = names::of(app, None);
@@ -90,7 +90,7 @@ impl Engine {
     async fn instance(
         &self,
         container: &str,
-        health: &HashMap<String, Health>,
+        health: &BTreeMap<String, TargetReport>,
     ) -> Result<Option<Instance>> {
         let found = self.api.inspect_container(container, None).await.optional(OBSERVE)?;
         let Some(found) = found else { return Ok(None) };
@@ -181,7 +181,7 @@ fn endpoint(
 }
 
 /// What a container is as an instance; nothing where its labels are not those of one.
-fn read(found: &ContainerInspectResponse, health: &HashMap<String, Health>) -> Option<Instance> {
+fn read(found: &ContainerInspectResponse, health: &BTreeMap<String, TargetReport>) -> Option<Instance> {
     let config = found.config.as_ref()?;
     let labels = config.labels.as_ref()?;
     let state = found.state.as_ref()?;
@@ -203,10 +203,11 @@ fn read(found: &ContainerInspectResponse, health: &HashMap<String, Health>) -> O
     let healthy =
         !by_engine || engine.is_some_and(|health| health.status == Some(HealthStatusEnum::HEALTHY));
     let asked = health.get(&id);
-    let ready = running && healthy && (!by_keeper || asked.is_some_and(|h| h.ready));
+    let ready = running && healthy && (!by_keeper || asked.is_some_and(|asked| asked.health.ready));
     let memory = found.host_config.as_ref().and_then(|host| host.memory);
     let limit = memory.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
-    let failing = asked.and_then(|health| health.failing.clone());
+    let failing = asked.and_then(|asked| asked.health.failing.clone());
+    let failing = failing.map(|answer| (answer.probe.to_string(), answer.text));
     let unhealthy = engine
         .filter(|health| by_engine && health.status == Some(HealthStatusEnum::UNHEALTHY))
         .map(|health| {

@@ -22,11 +22,11 @@ use crate::engine::Engine;
 use crate::error::BACKEND;
 use crate::images::Cache;
 use crate::keeper::Keepers;
-use crate::{exec, images, logs, names, watch};
+use crate::{exec, images, logs, names, networks, watch};
 
 /// What it honours beyond what every backend does. `replicas: global` means one: an engine is one
 /// node.
-const FEATURES: [Feature; 11] = [
+const FEATURES: [Feature; 13] = [
     Feature::Executables,
     Feature::Images,
     Feature::Resources,
@@ -38,6 +38,8 @@ const FEATURES: [Feature; 11] = [
     Feature::ExecProbes,
     Feature::GrpcProbes,
     Feature::BlueGreen,
+    Feature::Canary,
+    Feature::Isolation,
 ];
 
 /// A Docker engine as a backend.
@@ -131,8 +133,9 @@ impl Runtime for Docker {
     }
 
     async fn inspect(&self, app: &AppName) -> Result<Observation> {
-        let (health, routed) = self.keepers.report(app).await?;
-        self.engine.observe(app, &health, &routed).await
+        let known = self.keepers.report(app).await?;
+        let routed = self.routed(app, &known).await;
+        self.engine.observe(app, &known.targets, &routed).await
     }
 
     async fn watch(&self, app: &AppName) -> Result<BoxStream<'static, Result<()>>> {
@@ -141,7 +144,7 @@ impl Runtime for Docker {
 
     async fn ensure_network(&self, fence: &Fence, name: &NetworkName, _: &Network) -> Result<()> {
         let full = names::named_network(&fence.app, name);
-        self.engine.ensure_network(&fence.app, &full, Some(name)).await
+        self.engine.ensure_network(&fence.app, &full, &[(names::NAME, name.as_str())]).await
     }
 
     async fn remove_network(&self, fence: &Fence, name: &NetworkName) -> Result<()> {
@@ -198,6 +201,7 @@ impl Runtime for Docker {
 
     async fn collect(&self, fence: &Fence, kept: &[ResolvedApp]) -> Result<()> {
         self.collect_secrets(&fence.app).await?;
+        networks::collect(&self.engine, &fence.app).await?;
         images::collect(&self.engine, &fence.app, kept, false).await
     }
 

@@ -23,8 +23,6 @@ use crate::runtime::Docker;
 pub(crate) const GIVE: &str = "give an instance its secrets";
 /// Where a holder has the volume.
 const HELD: &str = "/secrets";
-/// A file that tells that all others are there.
-const WHOLE: &str = ".complete";
 
 impl Docker {
     /// Sees to it that an instance's secrets are in memory, and returns the volume that they are
@@ -76,7 +74,7 @@ impl Docker {
         .await?;
         let holder = agent::client(&self.engine, name.clone());
         let there = holder.list_files(Path::new(HELD)).await?;
-        if there.iter().any(|file| file == WHOLE) {
+        if secrets.keys().all(|secret| there.iter().any(|file| file == secret.as_str())) {
             return Ok(Some(name));
         }
         let mut files = Vec::new();
@@ -89,9 +87,6 @@ impl Docker {
             files.push(SecretFile { name: secret.to_string(), value: (&value).into(), uid, gid });
         }
         holder.write_files(fence, Path::new(HELD), files).await?;
-        let nothing = deploykit_core::SecretValue::new("");
-        let whole = SecretFile { name: WHOLE.to_owned(), value: (&nothing).into(), uid, gid };
-        holder.write_files(fence, Path::new(HELD), vec![whole]).await?;
         Ok(Some(name))
     }
 

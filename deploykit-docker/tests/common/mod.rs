@@ -1,14 +1,15 @@
 //! What the tests on real engines share.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use deploykit_conformance::{Bed, Connected, Kit};
-use deploykit_core::model::ImageSpec;
+use deploykit_core::model::{ImageRef, ImageSpec};
 use deploykit_core::{Error, ErrorKind, Reconciler, Result};
 use deploykit_docker::{Docker, DockerConfig, Host};
+use deploykit_oci::{Layout, Recipe, Reference};
 
 /// The engine that a variable names; nothing where it is not set. Under CI that is a failure.
 pub fn engine(variable: &str) -> Option<Host> {
@@ -38,17 +39,21 @@ pub fn agent() -> PathBuf {
 
 /// Runs the behaviour kit on the engine that a variable names, and looks for what it has left.
 pub fn kit(variable: &'static str) -> ExitCode {
+    // What is deployed is this program itself.
+    if let Some(code) = deploykit_conformance::testapp::run_if_asked() {
+        return code;
+    }
     let Some(host) = engine(variable) else { return ExitCode::SUCCESS };
     let agent = agent();
     let program = std::env::current_exe().unwrap();
     let name = program.file_name().unwrap().to_string_lossy().into_owned();
     let looked = host.clone();
-    let code = Kit::new(move |bed| connect(bed, host.clone(), agent.clone()))
-        .image(ImageSpec::binary(&program), format!("/usr/local/bin/{name}"))
-        .run();
-    if std::env::args().any(|arg| arg == "testapp" || arg == "--list") {
-        return code;
+    let mut kit = Kit::new(move |bed| connect(bed, host.clone(), agent.clone()))
+        .image(ImageSpec::binary(&program), format!("/usr/local/bin/{name}"));
+    if let Some(reference) = pushed(&looked, &program) {
+        kit = kit.reference(reference);
     }
+    let code = kit.run();
     match left(&looked) {
         left if left.is_empty() => code,
         left => {
@@ -56,6 +61,23 @@ pub fn kit(variable: &'static str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The test application in the registry of `DEPLOYKIT_TEST_REGISTRY`, put there by the engine.
+fn pushed(host: &Host, program: &Path) -> Option<ImageRef> {
+    let registry = std::env::var("DEPLOYKIT_TEST_REGISTRY").ok()?;
+    let name = format!("{registry}/kit/testapp:{:x}", std::process::id());
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path().join("images")).unwrap();
+    let image = Recipe::binary(program).unwrap().build(&layout).unwrap();
+    let archive = folder.path().join("image.tar");
+    let names = [Reference::parse(&name).unwrap()];
+    let file = std::fs::File::create(&archive).unwrap();
+    layout.export_docker(&image.digest, &names, file).unwrap();
+    docker(host, &["load", "-q", "-i", &archive.to_string_lossy()]).unwrap();
+    docker(host, &["push", "-q", &name]).unwrap();
+    docker(host, &["rmi", &name]).unwrap();
+    Some(ImageRef::new(name).unwrap())
 }
 
 async fn connect(bed: Bed, host: Host, agent: PathBuf) -> Connected {
