@@ -8,6 +8,8 @@
 
 mod autostart;
 mod change;
+#[cfg(feature = "k8s")]
+mod cluster;
 mod compose;
 mod exec;
 mod file;
@@ -101,6 +103,12 @@ enum Command {
     /// Print a Compose project with everything in its place; of an app's own file, the Compose
     /// file that loads to the same app.
     Config(compose::FileArguments),
+    /// Write the objects of Kubernetes that an app would be, as YAML, without a cluster.
+    #[cfg(feature = "k8s")]
+    Render(compose::FileArguments),
+    /// List the rights in the cluster that deploys need and this user does not have.
+    #[cfg(feature = "k8s")]
+    Doctor,
     /// Build, push, pull, list, promote, prune, sign, verify and inspect images.
     Image(image::ImageArguments),
     /// Write a systemd unit that brings the apps of a local backend back after a boot.
@@ -143,6 +151,10 @@ async fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         Command::Rollback(args) => args.run(&backend.open().await?, output).await?,
         Command::Run(args) => args.run(&backend.open().await?, output).await?,
         Command::Down(args) => args.run(&backend.open().await?, output).await?,
+        #[cfg(feature = "k8s")]
+        Command::Render(args) => cluster::render(backend, args.source(backend, output)?.app).await?,
+        #[cfg(feature = "k8s")]
+        Command::Doctor => return cluster::doctor(backend, output).await,
         Command::Autostart(args) => args.run(&backend.open().await?, output)?,
     }
     Ok(ExitCode::SUCCESS)
