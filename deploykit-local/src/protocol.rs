@@ -1,29 +1,19 @@
-//! What clients and the supervisor say to each other: JSON in frames of a 4-byte length, over the
-//! folder's socket. Each side names its version first.
+//! What clients and the supervisor say to each other over the folder's socket, in the frames of
+//! [`deploykit_agent::wire`]. Each side names its version first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use deploykit_agent::wire::SecretText;
 use deploykit_core::model::{AppName, SecretName, ServiceName, VolumeName};
-use deploykit_core::{
-    EndpointSpec, Error, ErrorKind, Expected, Fence, InstanceSpec, Lease, Result,
-};
-use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use serde::de::DeserializeOwned;
+use deploykit_core::{EndpointSpec, Error, ErrorKind, Expected, Fence, InstanceSpec, Lease};
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio_util::bytes::{Bytes, BytesMut};
-use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::error::BACKEND;
-use crate::secrets::Wire;
 
 /// The version of this protocol: both sides must speak the same.
 pub(crate) const PROTOCOL: u32 = 2;
-/// The longest frame in bytes.
-const LONGEST: usize = 64 << 20;
 
 /// The client's first word. Its form stays the same in every version.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,13 +33,6 @@ pub(crate) struct Welcome {
 /// The version of this crate, for people.
 pub(crate) fn program() -> String {
     format!("deploykit {}", env!("CARGO_PKG_VERSION"))
-}
-
-/// One call.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Call<R = Request> {
-    pub(crate) id: u64,
-    pub(crate) request: R,
 }
 
 /// What can be asked of the supervisor; the names are those of core's traits.
@@ -91,7 +74,7 @@ pub(crate) enum Request {
     PutSecret {
         app: AppName,
         name: SecretName,
-        value: Wire,
+        value: SecretText,
         only_first: bool,
     },
     GetSecret {
@@ -175,77 +158,8 @@ pub(crate) struct Surroundings {
     pub(crate) workdir: PathBuf,
 }
 
-/// The reading half of a connection.
-pub(crate) type Reader = FramedRead<OwnedReadHalf, LengthDelimitedCodec>;
-/// The writing half of a connection.
-pub(crate) type Writer = FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>;
-
-/// Cuts a connection into frames.
-pub(crate) fn framed(stream: UnixStream) -> (Reader, Writer) {
-    let codec = LengthDelimitedCodec::builder().max_frame_length(LONGEST).new_codec();
-    let (read, write) = stream.into_split();
-    (FramedRead::new(read, codec.clone()), FramedWrite::new(write, codec))
-}
-
-/// A message as a frame.
-pub(crate) fn encode(message: &impl Serialize) -> Result<Bytes> {
-    serde_json::to_vec(message)
-        .map(Bytes::from)
-        .map_err(|e| broken(format!("a message cannot be written: {e}")))
-}
-
-/// An answer as a frame: the id of its call in 8 bytes, then the result. A watch has many answers.
-pub(crate) fn encode_answer<T: Serialize>(id: u64, result: &Result<T>) -> Bytes {
-    let mut frame = id.to_be_bytes().to_vec();
-    if let Err(e) = serde_json::to_writer(&mut frame, result) {
-        let failed: Result<()> = Err(broken(format!("an answer cannot be written: {e}")));
-        frame.truncate(8);
-        frame.extend(serde_json::to_vec(&failed).unwrap_or_default());
-    }
-    frame.into()
-}
-
-/// The id of the call that a frame answers, and the result.
-pub(crate) fn split_answer(mut frame: BytesMut) -> Option<(u64, BytesMut)> {
-    let result = frame.split_off(frame.len().min(8));
-    Some((u64::from_be_bytes(frame.as_ref().try_into().ok()?), result))
-}
-
-/// The message of a frame.
-pub(crate) fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T> {
-    serde_json::from_slice(frame).map_err(|e| broken(format!("a message cannot be read: {e}")))
-}
-
-/// Sends one message.
-pub(crate) async fn send<W>(writer: &mut W, message: &impl Serialize) -> Result<()>
-where
-    W: Sink<Bytes, Error = std::io::Error> + Unpin,
-{
-    let frame = encode(message)?;
-    writer.send(frame).await.map_err(|e| broken(format!("the connection ended: {e}")))
-}
-
-/// Receives one message.
-pub(crate) async fn receive<T: DeserializeOwned, R>(reader: &mut R) -> Result<T>
-where
-    R: Stream<Item = std::io::Result<BytesMut>> + Unpin,
-{
-    decode(&receive_frame(reader).await?)
-}
-
-/// Receives one frame.
-pub(crate) async fn receive_frame<R>(reader: &mut R) -> Result<BytesMut>
-where
-    R: Stream<Item = std::io::Result<BytesMut>> + Unpin,
-{
-    match reader.next().await {
-        Some(Ok(frame)) => Ok(frame),
-        Some(Err(e)) => Err(broken(format!("the connection ended: {e}"))),
-        None => Err(broken("the connection ended".into())),
-    }
-}
-
 /// The other side is gone or makes no sense.
-pub(crate) fn broken(message: String) -> Error {
+pub(crate) fn broken(message: impl std::fmt::Display) -> Error {
+    let message = message.to_string();
     Error::new(ErrorKind::Unavailable, "talk to the supervisor", message).on(BACKEND)
 }

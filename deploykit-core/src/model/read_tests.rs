@@ -147,7 +147,6 @@ fn port() -> impl Strategy<Value = Port> {
 }
 
 fn mount() -> impl Strategy<Value = Mount> {
-    let path = || text().prop_map(std::path::PathBuf::from);
     let size = option::of(any::<u64>()).prop_map(|n| n.and_then(Bytes::new));
     prop_oneof![
         (names(), option::of(path()), any::<bool>()).prop_map(|(name, target, read_only)| {
@@ -172,6 +171,10 @@ fn replicas() -> impl Strategy<Value = Replicas> {
             Replicas::Autoscale(Autoscale { min, max, target_cpu })
         }),
     ]
+}
+
+fn path() -> impl Strategy<Value = std::path::PathBuf> {
+    text().prop_map(std::path::PathBuf::from)
 }
 
 fn image_files() -> impl Strategy<Value = ImageFiles> {

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use deploykit_agent::seal::Key;
 use deploykit_core::model::{AppName, ServiceName};
 use deploykit_core::{OutputStream, Result};
 use futures_util::FutureExt as _;
@@ -33,11 +34,11 @@ use tokio_util::task::TaskTracker;
 use crate::addresses::Ports;
 use crate::changes::Snapshot;
 use crate::database::Database;
+use crate::delivery::Delivery;
 use crate::executables::Executables;
 use crate::folder::{Folder, Lock};
 use crate::logs;
 use crate::process::scan;
-use crate::secrets::{Delivery, Key, key_path};
 use disk::Disk;
 use endpoints::Served;
 use hosted::{Hosted, Live};
@@ -176,7 +177,7 @@ impl Supervisor {
         }
         let failed = |e| crate::error::io("remove the state folder", self.folder.path(), e);
         self.delivery.clear().map_err(failed)?;
-        let key = key_path(&self.keys, &self.folder_id);
+        let key = Key::path(&self.keys, &self.folder_id);
         if let Err(e) = std::fs::remove_file(&key)
             && e.kind() != std::io::ErrorKind::NotFound
         {

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
+use deploykit_agent::wire::{Frame, SecretText, encode_answer};
 use deploykit_core::model::AppName;
 use deploykit_core::{Error, ErrorKind, Observation, Result};
 use tokio::sync::watch;
-use tokio_util::bytes::Bytes;
 
 use super::Supervisor;
 use crate::changes::{Changes, Snapshot};
 use crate::error::BACKEND;
-use crate::protocol::{Request, Surroundings, broken, encode_answer};
-use crate::secrets::Wire;
+use crate::protocol::{Request, Surroundings, broken};
 
 impl Supervisor {
     /// Answers a request. Runs to its end even when the client is gone.
-    pub(crate) async fn answer(self: &Arc<Self>, id: u64, request: Request) -> Bytes {
+    pub(crate) async fn answer(self: &Arc<Self>, id: u64, request: Request) -> Frame {
         match request {
             Request::Apps => encode_answer(id, &self.state().database.apps()),
             Request::Get { app, key } => encode_answer(id, &self.state().database.get(&app, &key)),
@@ -31,13 +30,12 @@ impl Supervisor {
             Request::Renew { lease, ttl } => encode_answer(id, &self.renew(&lease, ttl)),
             Request::Release { lease } => encode_answer(id, &self.state().database.release(&lease)),
             Request::PutSecret { app, name, value, only_first } => {
-                let value = value.value().ok_or_else(|| broken("a secret's value was cut".into()));
-                let put = value.and_then(|value| self.put_secret(&app, &name, &value, only_first));
+                let put = self.put_secret(&app, &name, &value.value(), only_first);
                 encode_answer(id, &put)
             }
             Request::GetSecret { app, name, version } => encode_answer(
                 id,
-                &self.secret(&app, &name, version).map(|value| Wire::from(&value)),
+                &self.secret(&app, &name, version).map(|value| SecretText::from(&value)),
             ),
             Request::SecretVersions { app, name } => {
                 encode_answer(id, &self.state().database.secret_versions(&app, &name))
@@ -49,9 +47,7 @@ impl Supervisor {
             Request::Inspect { app, since } => encode_answer(id, &Ok(self.inspect(&app, since))),
             Request::Watch { .. } | Request::Acquire { .. } => encode_answer(
                 id,
-                &Err::<(), _>(broken(
-                    "this request is answered by the connection that it came on".into(),
-                )),
+                &Err::<(), _>(broken("this request is answered by the connection that it came on")),
             ),
             Request::EnsureVolume { fence, name } => {
                 encode_answer(id, &self.ensure_volume(&fence, &name))

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deploykit_agent::seal::Key;
 use deploykit_core::model::{AppName, SecretName, VolumeName};
 use deploykit_core::{Expected, Fence, Lease, Result, SecretValue};
 use tokio::time::Instant;
 
 use super::{State, Supervisor};
-use crate::error;
+use crate::error::{self, BACKEND};
 use crate::folder::remove_all;
-use crate::secrets::Key;
 
 impl Supervisor {
     /// See [`StateStore::acquire`](deploykit_core::StateStore::acquire). The clock is this
@@ -57,7 +57,8 @@ impl Supervisor {
             return Ok(Arc::clone(key));
         }
         let may_make = !state.database.has_secrets()?;
-        let key = Arc::new(Key::open(&self.keys, &self.folder_id, may_make)?);
+        let key = Key::open(&self.keys, &self.folder_id, may_make).map_err(|e| e.on(BACKEND))?;
+        let key = Arc::new(key);
         state.key = Some(Arc::clone(&key));
         Ok(key)
     }

@@ -126,6 +126,36 @@ mod tests {
     }
 
     #[test]
+    fn no_flipped_bit_lets_a_signature_count_for_something_else() {
+        let key = PrivateKey::generate().unwrap();
+        let (image, here) = (Digest::of(b"image"), [HERE.to_owned()]);
+        let keys = [key.public().clone()];
+        let wanted = Wanted { keys: &keys, image: &image, repositories: &here };
+        let bundle = claim::bundle(&image, HERE, &key).unwrap();
+        let (payload, signature) = claim::payload(&image, HERE, &key).unwrap();
+        for bit in 0..8 {
+            for place in 0..bundle.len() {
+                let mut flipped = bundle.clone();
+                flipped[place] ^= 1 << bit;
+                if let Ok(Some(read)) = claim::read_bundle(&flipped) {
+                    let counts = judge(&read, &wanted).is_ok();
+                    assert!(!counts || read.claim.digest == image.as_str(), "{place} {bit}");
+                    let same =
+                        read.message == claim::read_bundle(&bundle).unwrap().unwrap().message;
+                    assert!(!counts || same, "{place} {bit}");
+                }
+            }
+            for place in 0..payload.len() {
+                let mut flipped = payload.clone();
+                flipped[place] ^= 1 << bit;
+                if let Ok(read) = claim::read_payload(flipped, &signature) {
+                    assert_eq!(judge(&read, &wanted).unwrap_err(), Rejection::OtherKey);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_tag_and_the_digest_of_a_claim_are_left_out() {
         let key = PrivateKey::generate().unwrap();
         let image = Digest::of(b"image");

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn the_newest_come_first() {
         let epoch = Some("1970-01-01T00:00:00Z");
-        let mut found = vec![
+        let mut found = [
             version(&["v1.9"], epoch),
             version(&["v1.10", "latest"], epoch),
             version(&["odd"], None),
