@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use deploykit_agent::control::program;
 use deploykit_agent::server::{Agent, Server, socket};
 use deploykit_core::Result;
-use rustix::process::WaitOptions;
+use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
@@ -67,7 +67,16 @@ fn runtime() -> Result<Runtime, String> {
     Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())
 }
 
+/// Takes as many descriptors as it may: each connection through a proxy needs two, and the usual
+/// limit is 1024. The agent starts no process that would inherit this.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused, connections wait for a free one, and the proxy says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 fn serve(folder: &Path) -> Result<(), String> {
+    raise_descriptor_limit();
     let (control, data) = (runtime()?, runtime()?);
     let handle = data.handle().clone();
     // What waits for the disk must not hold requests up.

@@ -141,6 +141,10 @@ async fn asked_to_end_it_lets_requests_end_and_its_successor_takes_over() {
     let temporary = tempfile::tempdir().unwrap();
     let mut agent = Running::start(temporary.path());
     agent.wait();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", agent.0.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<_> = files.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "it takes as many descriptors as it may: {files}");
     let control = through_connect(temporary.path());
     let origin = Origin::real("slow", Duration::from_millis(400)).await;
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
