@@ -12,8 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{
-    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 use deploykit_agent::control::{Client, RemoteSecrets, RemoteState};
 use deploykit_core::model::{AppName, SecretName, ServiceName};
@@ -106,7 +105,9 @@ impl Keepers {
                 let container = names::keeper(&name);
                 match agent::connect(&keepers.engine, &container).await {
                     Ok(stream) => Ok(stream),
-                    Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
+                    Err(e)
+                        if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) =>
+                    {
                         keepers.start(&name, false).await?;
                         agent::connect(&keepers.engine, &container).await
                     }
@@ -196,7 +197,8 @@ impl Keepers {
             let failing = target.health.failing.map(|answer| (answer.probe, answer.text));
             (id, Health { ready: target.health.ready, failing })
         });
-        let routed = report.endpoints.into_iter().map(|(service, endpoint)| (service, endpoint.routed));
+        let routed =
+            report.endpoints.into_iter().map(|(service, endpoint)| (service, endpoint.routed));
         Ok((health.collect(), routed.collect()))
     }
 }
