@@ -5,6 +5,8 @@
 //! name.
 #![allow(unreachable_pub, reason = "a program has no one outside to reach its items")]
 
+#[path = "../agent.rs"]
+mod agent;
 mod app;
 mod deploy;
 mod http;
@@ -74,6 +76,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         Some(Command::Deploy { on, release }) => deploy::run(&on, &release).await.map(|()| true),
         None => {
             let url = arguments.on.unwrap_or_else(own_folder);
+            agent::ensure(&url)?;
             tokio::select! {
                 passed = walkthrough::run(url.clone(), arguments.keep) => passed,
                 _ = tokio::signal::ctrl_c() => interrupted(&url, arguments.keep).await,
