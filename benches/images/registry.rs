@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use deploykit_benches::{ProcessGuard, Result, peer};
-use deploykit_oci::spec::Platform;
 use deploykit_oci::{Reference, RegistryClient};
 use tempfile::TempDir;
 
@@ -49,12 +48,8 @@ impl Registry {
     pub(crate) fn size(&self, repository: &str) -> Result<u64> {
         let name = Reference::parse_normalized(&self.name(repository))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let document = runtime.block_on(async {
-            let client = RegistryClient::default();
-            let image = client.resolve_platform(&name, &Platform::current()).await?;
-            client.document(&name.at(image.digest)).await
-        });
-        let manifest = document.and_then(|d| d.manifest())?;
+        let document = runtime.block_on(RegistryClient::default().document(&name))?;
+        let manifest = document.manifest()?;
         Ok(manifest.layers.iter().map(|layer| layer.size).sum())
     }
 }

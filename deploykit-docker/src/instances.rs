@@ -37,7 +37,7 @@ impl Docker {
         let app = &fence.app;
         let name = names::instance(app, &spec.id);
         let keeper = self.keepers.get(app).await?;
-        // It is not known where it runs yet; this sees to it that a late deployer starts nothing.
+        // Nothing is known of it yet; this sees to it that a late deployer starts nothing.
         keeper.agent.remove_target(fence, &spec.id).await?;
         if let Some(there) = self.engine.api.inspect_container(&name, None).await.optional(START)? {
             let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
@@ -47,11 +47,14 @@ impl Docker {
             match there.state.and_then(|state| state.status) {
                 // What a deployer has left that died before it was whole.
                 Some(Status::CREATED) => self.engine.remove(&name).await?,
-                _ => return self.ask(fence, spec, &name).await,
+                _ => return self.ask_anew(fence, spec, &name).await,
             }
         }
         let failed = |cause: Error| self.explain(spec, cause);
         self.make(fence, spec, &name).await.map_err(failed)?;
+        // Before it runs: an instance that nobody asks, since a deployer has died in between, would
+        // never be ready.
+        self.ask(fence, spec, String::new()).await?;
         if let Err(cause) = self.engine.api.start_container(&name, None).await {
             let cause = engine(START, cause);
             // It would be found half made by whoever comes next.
@@ -60,7 +63,14 @@ impl Docker {
             }
             return Err(failed(cause));
         }
-        self.ask(fence, spec, &name).await
+        self.ask_anew(fence, spec, &name).await
+    }
+
+    /// Lets the probes begin with the start of the container.
+    async fn ask_anew(&self, fence: &Fence, spec: &InstanceSpec, name: &str) -> Result<()> {
+        let found = self.engine.api.inspect_container(name, None).await.tried(START)?;
+        let start = found.state.and_then(|state| state.started_at).unwrap_or_default();
+        self.ask(fence, spec, start).await
     }
 
     /// Makes the container of an instance, with all that it finds there.
@@ -174,12 +184,10 @@ impl Docker {
     }
 
     /// Tells the keeper, and the proxy of its service, how the instance is reached.
-    async fn ask(&self, fence: &Fence, spec: &InstanceSpec, name: &str) -> Result<()> {
+    async fn ask(&self, fence: &Fence, spec: &InstanceSpec, start: String) -> Result<()> {
         if spec.template.ports.is_empty() {
             return Ok(());
         }
-        let found = self.engine.api.inspect_container(name, None).await.tried(START)?;
-        let start = found.state.and_then(|state| state.started_at).unwrap_or_default();
         let ports = spec.template.ports.iter();
         let ports = ports.map(|port| (port.port, format!("{}:{}", spec.id, port.port))).collect();
         let target = Target { ports, probes: asked(&spec.template.probes), start };

@@ -44,4 +44,4 @@ mod transport;
 mod watch;
 
 pub use config::{DockerConfig, Host, TlsFiles};
-pub use runtime::{Docker, open};
+pub use runtime::{Docker, capabilities, open};

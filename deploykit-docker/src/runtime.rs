@@ -42,6 +42,11 @@ const FEATURES: [Feature; 13] = [
     Feature::Isolation,
 ];
 
+/// What this backend declares, the same on every engine that it supports.
+pub fn capabilities() -> Capabilities {
+    Capabilities::new(SelfHeal::Engine, Fencing::Detect, FEATURES)
+}
+
 /// A Docker engine as a backend.
 #[derive(Clone)]
 pub struct Docker {
@@ -74,7 +79,6 @@ impl Docker {
         let cache = Cache::new();
         let program = config.agent.clone();
         let keepers = Keepers::new(engine.clone(), cache.clone(), program.clone(), config.keys);
-        let capabilities = Capabilities::new(SelfHeal::Engine, Fencing::Detect, FEATURES);
         Ok(Self {
             engine,
             cache,
@@ -83,7 +87,7 @@ impl Docker {
             keepers,
             proxies: Arc::default(),
             turns: Arc::default(),
-            capabilities: Arc::new(capabilities),
+            capabilities: Arc::new(capabilities()),
         })
     }
 

@@ -110,6 +110,8 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Request>>, limit: &Limit, script: &S
     let Ok(mut request) = read_head(&mut input) else { return };
     let announced = request.header("content-length").and_then(|l| l.parse::<usize>().ok());
     let announced = announced.unwrap_or(0);
+    let is_chunked = request.header("transfer-encoding").is_some();
+    assert!(!is_chunked, "a body without a length, which not every registry takes: {request:?}");
     let limit = limit(&request).filter(|limit| *limit < announced);
     let wanted = limit.unwrap_or(announced);
     let mut body = Vec::new();
