@@ -52,11 +52,14 @@ async fn supervise(
     let (pass_on, mut signals) = mpsc::unbounded_channel();
     for (kind, number) in PASSED_ON {
         let (mut received, pass_on) = (signal(kind)?, pass_on.clone());
-        tokio::spawn(async move { while received.recv().await.is_some() && pass_on.send(number).is_ok() {} });
+        tokio::spawn(async move {
+            while received.recv().await.is_some() && pass_on.send(number).is_ok() {}
+        });
     }
     let mut child: Child = Command::new(program).args(arguments).spawn()?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let mut target = Target::new(ports.iter().map(|p| (*p, SocketAddr::from((Ipv4Addr::LOCALHOST, *p)))));
+    let mut target =
+        Target::new(ports.iter().map(|p| (*p, SocketAddr::from((Ipv4Addr::LOCALHOST, *p)))));
     target.environment = std::env::vars().collect();
     let mut health = Prober::spawn(probes, target);
     let status = loop {
