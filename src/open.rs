@@ -28,6 +28,14 @@ const BACKENDS: &[Backend] = &[
             Ok(Deployer::new(std::sync::Arc::new(backend)))
         })
     }),
+    #[cfg(feature = "k8s")]
+    ("k8s", "k8s://context/namespace", |url| {
+        Box::pin(async move {
+            let config = deploykit_k8s::K8sConfig::from_url(&url)?;
+            let backend = deploykit_k8s::K8s::open(config).await?;
+            Ok(Deployer::new(std::sync::Arc::new(backend)))
+        })
+    }),
 ];
 
 /// Opens the backend that `url` names.

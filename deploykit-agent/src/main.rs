@@ -2,8 +2,10 @@
 
 mod run;
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ use deploykit_core::Result;
 use rustix::process::WaitOptions;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
 
 const USAGE: &str = "\
 usage: deploykit-agent serve [--state FOLDER]     keeps, serves and asks what its clients say
@@ -125,21 +128,21 @@ fn connect(socket: &PathBuf) -> Result<(), String> {
     };
     let failed = |e: io::Error| e.to_string();
     let (mut to_agent, mut from_agent) = (stream.try_clone().map_err(failed)?, stream);
+    // Not through the standard library's own buffers: one of them waits for the end of a line.
+    let own = |file: BorrowedFd<'_>| file.try_clone_to_owned().map(File::from).map_err(failed);
+    let (mut input, mut output) = (own(rustix::stdio::stdin())?, own(rustix::stdio::stdout())?);
     std::thread::spawn(move || {
-        let _ = carry(&mut io::stdin().lock(), &mut to_agent);
+        let _ = copy(&mut input, &mut to_agent);
         // The client is gone.
         let _ = to_agent.shutdown(Shutdown::Both);
     });
-    // Not through the standard library's own buffer, which would wait for a line's end.
-    let output = rustix::stdio::stdout();
-    let mut output = std::fs::File::from(output.try_clone_to_owned().map_err(failed)?);
-    carry(&mut from_agent, &mut output).map_err(failed)
+    copy(&mut from_agent, &mut output).map_err(failed)
 }
 
-/// Carries bytes as they come. The standard library's copy would splice, and the kernel then holds
-/// the pipe while it waits for the socket: nobody can read what is in there already.
-fn carry(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
-    let mut buffer = vec![0; 64 << 10];
+/// Copies until the end. `io::copy` would splice from the socket into a pipe, and hold the pipe's
+/// lock while it waits for the socket: its reader never gets what is in it.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = Zeroizing::new(vec![0; 64 << 10]);
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),

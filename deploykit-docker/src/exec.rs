@@ -3,11 +3,9 @@
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use deploykit_core::model::AppName;
-use deploykit_core::{
-    Error, ErrorKind, ExecOutput, ExecRequest, Exit, OutputStream, Result,
-};
-use futures_util::stream::{self, BoxStream};
+use deploykit_core::{Error, ErrorKind, ExecOutput, ExecRequest, Exit, OutputStream, Result};
 use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::engine::Engine;

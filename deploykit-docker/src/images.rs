@@ -125,9 +125,8 @@ pub(crate) async fn collect(
     let agent = format!("{repository}:{}", crate::agent::TAG);
     let found = of.api.list_images(Some(options)).await.tried(COLLECT)?;
     let names = found.into_iter().flat_map(|image| image.repo_tags);
-    let unused = names.filter(|name| {
-        !wanted.contains(name) && (agents || !name.starts_with(&agent))
-    });
+    let unused =
+        names.filter(|name| !wanted.contains(name) && (agents || !name.starts_with(&agent)));
     for name in unused {
         let options = RemoveImageOptionsBuilder::new().build();
         match of.api.remove_image(&name, Some(options), None).await {
@@ -171,10 +170,12 @@ impl Docker {
         let credentials = crate::credentials::of(parsed.domain());
         let digest = match parsed.digest() {
             Some(digest) => digest.as_str().to_owned(),
-            None => match api.inspect_registry_image(&parsed.to_string(), credentials.clone()).await {
-                Ok(found) => found.descriptor.digest.unwrap_or_default(),
-                Err(cause) => return self.local(reference, engine(PULL, cause)).await,
-            },
+            None => {
+                match api.inspect_registry_image(&parsed.to_string(), credentials.clone()).await {
+                    Ok(found) => found.descriptor.digest.unwrap_or_default(),
+                    Err(cause) => return self.local(reference, engine(PULL, cause)).await,
+                }
+            }
         };
         let pinned = format!("{}@{digest}", parsed.name());
         let resolved = ResolvedImage { source: pinned.clone(), digest };
@@ -210,7 +211,8 @@ impl Docker {
 fn denied(reference: &ImageRef, cause: Error) -> Error {
     let text = cause.message().to_lowercase();
     let is = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let (kind, fix) = if is(&["unauthorized", "denied", "no basic auth", "authentication required"]) {
+    let (kind, fix) = if is(&["unauthorized", "denied", "no basic auth", "authentication required"])
+    {
         (ErrorKind::Unauthorized, "log in by `docker login`, or ask for the right to pull it")
     } else if is(&["not found", "manifest unknown", "name unknown", "no such image"]) {
         (ErrorKind::NotFound, "correct its name, or push it first")

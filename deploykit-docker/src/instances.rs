@@ -7,17 +7,13 @@ use bollard::models::{
     HostConfig, Mount as EngineMount, MountTmpfsOptions, MountType, NetworkingConfig,
     RestartPolicy as EngineRestart, RestartPolicyNameEnum,
 };
-use bollard::query_parameters::{
-    StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
-};
+use bollard::query_parameters::{StopContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 use deploykit_agent::control::Target;
 use deploykit_core::model::{
     Address, AppName, Check, Contract, Listen, Mount, Probe, Probes, RestartPolicy, Signal,
     VolumeScope,
 };
-use deploykit_core::{
-    Diagnosis, Error, ErrorKind, Fence, InstanceSpec, Reason, Result, Template,
-};
+use deploykit_core::{Diagnosis, Error, ErrorKind, Fence, InstanceSpec, Reason, Result, Template};
 
 use crate::error::{Mapped as _, engine, error, status};
 use crate::files::Files;
@@ -146,7 +142,8 @@ impl Docker {
         for mount in &spec.template.mounts {
             let made = match mount {
                 Mount::Volume(mount) => {
-                    let own = spec.template.volumes.get(&mount.name) == Some(&VolumeScope::PerReplica);
+                    let own =
+                        spec.template.volumes.get(&mount.name) == Some(&VolumeScope::PerReplica);
                     let slot = own.then_some(spec.slot);
                     let source = self.engine.ensure_volume(app, &mount.name, slot).await?;
                     let standard = || format!("{VOLUMES}/{}", mount.name);
@@ -244,7 +241,8 @@ impl Docker {
     fn explain(&self, spec: &InstanceSpec, cause: Error) -> Error {
         let said = cause.message().to_owned();
         let is = |words: &[&str]| words.iter().any(|word| said.contains(word));
-        let reason = if cause.kind() == ErrorKind::Unavailable || cause.kind() == ErrorKind::Timeout {
+        let reason = if cause.kind() == ErrorKind::Unavailable || cause.kind() == ErrorKind::Timeout
+        {
             return cause;
         } else if is(&["o such image", "image not found"]) {
             Reason::ImageNotFound { image: spec.template.image.to_string() }
@@ -406,11 +404,10 @@ fn body(
     labels.extend(own.map(|(name, value)| (name.to_owned(), value)));
     let limits = &template.resources;
     let millis = |cpu: deploykit_core::model::Cpu| i64::from(cpu.as_millis());
-    let bytes = |bytes: deploykit_core::model::Bytes| i64::try_from(bytes.get()).unwrap_or(i64::MAX);
-    let networking = EndpointSettings {
-        aliases: Some(vec![spec.id.clone()]),
-        ..EndpointSettings::default()
-    };
+    let bytes =
+        |bytes: deploykit_core::model::Bytes| i64::try_from(bytes.get()).unwrap_or(i64::MAX);
+    let networking =
+        EndpointSettings { aliases: Some(vec![spec.id.clone()]), ..EndpointSettings::default() };
     let some = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
     Ok(ContainerCreateBody {
         hostname: Some(spec.id.clone()),

@@ -12,8 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{
-    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 use deploykit_agent::control::{Client, RemoteSecrets, RemoteState, Report};
 use deploykit_core::model::{AppName, SecretName};
@@ -103,7 +102,9 @@ impl Keepers {
                 let container = names::keeper(&name);
                 match agent::connect(&keepers.engine, &container).await {
                     Ok(stream) => Ok(stream),
-                    Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
+                    Err(e)
+                        if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) =>
+                    {
                         keepers.start(&name, false).await?;
                         agent::connect(&keepers.engine, &container).await
                     }
@@ -182,6 +183,11 @@ impl Keepers {
             return Ok(());
         }
         const REMOVE: &str = "remove the keeper of the app";
+        // Whoever has the lock, or waits for it, shall not lose what it is kept in.
+        match keeper.state.acquire(app, "the removal of its keeper", PAUSE * LOOKS).await {
+            Err(e) if e.kind() == ErrorKind::Conflict => return Ok(()),
+            lease => lease?,
+        };
         self.known().remove(app);
         let options = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
         let removed = self.engine.api.remove_container(&names::keeper(app), Some(options)).await;

@@ -101,10 +101,8 @@ impl Engine {
         network: &str,
         aliases: Vec<String>,
     ) -> Result<()> {
-        let endpoint = bollard::models::EndpointSettings {
-            aliases: Some(aliases),
-            ..Default::default()
-        };
+        let endpoint =
+            bollard::models::EndpointSettings { aliases: Some(aliases), ..Default::default() };
         let request = NetworkConnectRequest {
             container: container.to_owned(),
             endpoint_config: Some(endpoint),
@@ -127,10 +125,8 @@ impl Engine {
             return Ok(());
         }
         for container in found.containers.unwrap_or_default().into_keys() {
-            let request = bollard::models::NetworkDisconnectRequest {
-                container,
-                force: Some(true),
-            };
+            let request =
+                bollard::models::NetworkDisconnectRequest { container, force: Some(true) };
             self.api.disconnect_network(name, request).await.optional(REMOVE)?;
         }
         self.api.remove_network(name).await.optional(REMOVE).map(drop)

@@ -54,7 +54,8 @@ impl Engine {
             self.api.list_volumes(Some(volumes)),
         );
         let containers = containers?;
-        let role = |c: &ContainerSummary, role: Role| label(&labels(c), names::ROLE) == role.as_str();
+        let role =
+            |c: &ContainerSummary, role: Role| label(&labels(c), names::ROLE) == role.as_str();
         let inspected = containers
             .iter()
             .filter(|c| role(c, Role::Instance))
@@ -199,8 +200,8 @@ fn read(found: &ContainerInspectResponse, health: &BTreeMap<String, TargetReport
     let engine = state.health.as_ref();
     let by_engine = matches!(probed, "engine" | "both");
     let by_keeper = matches!(probed, "keeper" | "both");
-    let healthy = !by_engine
-        || engine.is_some_and(|health| health.status == Some(HealthStatusEnum::HEALTHY));
+    let healthy =
+        !by_engine || engine.is_some_and(|health| health.status == Some(HealthStatusEnum::HEALTHY));
     let asked = health.get(&id);
     let ready = running && healthy && (!by_keeper || asked.is_some_and(|asked| asked.health.ready));
     let memory = found.host_config.as_ref().and_then(|host| host.memory);
@@ -221,9 +222,11 @@ fn read(found: &ContainerInspectResponse, health: &BTreeMap<String, TargetReport
     } else if doing == InstanceState::BackOff || (restarts > 0 && !ready && !ended) {
         Some(Reason::CrashLoop { exit: code.to_string(), restarts, log: Vec::new() })
     } else if running && !ready {
-        unhealthy
-            .or(failing)
-            .map(|(probe, answer)| Reason::ProbeFailing { probe, answer, log: Vec::new() })
+        unhealthy.or(failing).map(|(probe, answer)| Reason::ProbeFailing {
+            probe,
+            answer,
+            log: Vec::new(),
+        })
     } else {
         None
     };

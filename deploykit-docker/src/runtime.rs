@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deploykit_agent::control::Client;
-use deploykit_core::model::{AppName, Network, NetworkName, ServiceName, Volume, VolumeName, VolumeScope};
+use deploykit_core::model::{
+    AppName, Network, NetworkName, ServiceName, Volume, VolumeName, VolumeScope,
+};
 use deploykit_core::{
     Capabilities, EndpointSpec, ExecOutput, ExecRequest, Feature, Fence, Fencing, ImageBuilder,
     InstanceSpec, LogLine, LogQuery, Observation, Reconciler, ResolvedApp, Result, Runtime,
@@ -153,12 +155,7 @@ impl Runtime for Docker {
         self.engine.remove_network(&fence.app, &names::named_network(&fence.app, name)).await
     }
 
-    async fn ensure_volume(
-        &self,
-        fence: &Fence,
-        name: &VolumeName,
-        volume: &Volume,
-    ) -> Result<()> {
+    async fn ensure_volume(&self, fence: &Fence, name: &VolumeName, volume: &Volume) -> Result<()> {
         let slot = (volume.scope == VolumeScope::PerReplica).then_some(0);
         self.engine.ensure_volume(&fence.app, name, slot).await.map(drop)
     }

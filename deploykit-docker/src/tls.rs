@@ -26,7 +26,8 @@ pub(crate) fn client(files: &TlsFiles) -> io::Result<ClientConfig> {
     match &files.identity {
         Some((certificate, key)) => {
             let parsed = PrivateKeyDer::from_pem_file(key).map_err(|e| named(key, e))?;
-            config.with_client_auth_cert(certificates(certificate)?, parsed)
+            config
+                .with_client_auth_cert(certificates(certificate)?, parsed)
                 .map_err(io::Error::other)
         }
         None => Ok(config.with_no_client_auth()),

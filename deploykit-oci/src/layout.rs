@@ -254,6 +254,7 @@ pub(crate) fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descrip
         digest,
         size,
         platform: None,
+        artifact_type: None,
         annotations: Default::default(),
     }
 }
@@ -268,7 +269,7 @@ pub(crate) fn index(manifests: Vec<Descriptor>) -> Index {
     }
 }
 
-fn document<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Error> {
+pub(crate) fn document<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(|cause| {
         error(ErrorKind::Failed, "write a document", "it cannot be written as JSON").because(cause)
     })

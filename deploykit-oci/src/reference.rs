@@ -143,6 +143,17 @@ impl Reference {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// The same repository, with a tag alone.
+    ///
+    /// # Errors
+    /// [`ReferenceError::Format`] where the text is no tag.
+    pub fn tagged(&self, tag: &str) -> Result<Self, ReferenceError> {
+        if !is_tag(tag) {
+            return Err(ReferenceError::Format(format!("{}:{tag}", self.name())));
+        }
+        Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+    }
+
     /// The short form that people know: what [`Reference::parse_normalized`] fills in is left out.
     pub fn familiar(&self) -> String {
         let mut short = self.clone();

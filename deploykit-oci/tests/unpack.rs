@@ -51,6 +51,7 @@ fn image(layout: &Layout, layers: &[Vec<u8>]) -> Digest {
         digest: layout.put(bytes).unwrap(),
         size: bytes.len() as u64,
         platform: None,
+        artifact_type: None,
         annotations: BTreeMap::new(),
     };
     let config = Image {
@@ -66,8 +67,10 @@ fn image(layout: &Layout, layers: &[Vec<u8>]) -> Digest {
     let manifest = Manifest {
         schema_version: 2,
         media_type: None,
+        artifact_type: None,
         config: put(media_type::CONFIG, &serde_json::to_vec(&config).unwrap()),
         layers: layers.iter().map(|bytes| put(media_type::LAYER, bytes)).collect(),
+        subject: None,
         annotations: BTreeMap::new(),
     };
     layout.put(&serde_json::to_vec(&manifest).unwrap()).unwrap()

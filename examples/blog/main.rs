@@ -34,6 +34,10 @@ struct Arguments {
     /// Where to deploy it [default: processes of this machine, in a new folder]
     #[arg(long, value_name = "URL")]
     on: Option<String>,
+    /// The registry that images are pushed to, where the backend pulls them from one
+    /// [default: DEPLOYKIT_TEST_REGISTRY]
+    #[arg(long, value_name = "HOST:PORT")]
+    registry: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -77,6 +81,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         None => {
             let url = arguments.on.unwrap_or_else(own_folder);
             agent::ensure(&url)?;
+            let url = with_registry(url, arguments.registry);
             tokio::select! {
                 passed = walkthrough::run(url.clone(), arguments.keep) => passed,
                 _ = tokio::signal::ctrl_c() => interrupted(&url, arguments.keep).await,
@@ -95,6 +100,18 @@ async fn interrupted(url: &str, keep: bool) -> Result<bool> {
     tokio::select! {
         cleaned = walkthrough::clean_up(url) => cleaned.map(|()| false),
         _ = tokio::signal::ctrl_c() => Ok(false),
+    }
+}
+
+/// The URL of a cluster with the registry that its nodes pull from, where it names none.
+fn with_registry(url: String, registry: Option<String>) -> String {
+    let registry = registry.or_else(|| std::env::var("DEPLOYKIT_TEST_REGISTRY").ok());
+    match registry {
+        Some(registry) if url.starts_with("k8s:") && !url.contains("registry=") => {
+            let joint = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{joint}registry={registry}")
+        }
+        _ => url,
     }
 }
 

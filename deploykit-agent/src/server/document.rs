@@ -53,7 +53,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         );
         return Err(corrupt(path, message));
     }
-    if header.sha256 != sha256(body) {
+    if header.layout < LAYOUT || header.sha256 != sha256(body) {
         return Err(damaged(path, "its content does not fit its checksum"));
     }
     serde_json::from_slice(body).map(Some).map_err(|e| damaged(path, &e.to_string()))

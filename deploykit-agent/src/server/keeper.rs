@@ -41,7 +41,8 @@ impl Record {
     fn new() -> Self {
         // Above any epoch of a record that was lost with its disk: agents that remember one of
         // those must not refuse what comes after it.
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let epoch =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let epoch = u64::try_from(epoch).unwrap_or(0);
         Self {
             id: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),

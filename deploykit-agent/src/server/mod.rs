@@ -111,7 +111,7 @@ impl Agent {
 
     /// Answers a request of a client, known by its number. Runs to its end even when the client is
     /// gone.
-    async fn answer(&self, client: u64, id: u64, request: Request) -> std::io::Result<Frame> {
+    async fn answer(&self, client: u64, id: u64, request: Request) -> Frame {
         match request {
             Request::Apps => encode_answer(id, &Ok(self.state().keeper.apps())),
             Request::Get { app, key } => encode_answer(id, &self.state().keeper.get(&app, &key)),

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Agent;
 use crate::control::{Hello, PROTOCOL, Request, Welcome, program};
 use crate::error::{self, BACKEND};
-use crate::wire::{Call, Frame, decode, encode, encode_answer, read_frame, write_frame};
+use crate::wire::{Call, decode, encode, encode_answer, read_frame, write_frame, write_frames};
 
 /// How long a client may take to say its first word.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -115,8 +115,7 @@ impl Agent {
                     changed = changes.changed() => if changed.is_err() { return },
                     () = notices.closed() => return,
                 }
-                let Ok(notice) = encode_answer(0, &Ok(())) else { return };
-                if notices.send(notice).await.is_err() {
+                if notices.send(encode_answer(0, &Ok(()))).await.is_err() {
                     return;
                 }
             }
@@ -125,9 +124,8 @@ impl Agent {
             let Ok(Call { id, request }) = decode::<Call<Request>>(&frame) else { break };
             let (agent, answers) = (Arc::clone(&self), answers.clone());
             tokio::spawn(async move {
-                if let Ok(answer) = agent.answer(client, id, request).await {
-                    let _ = answers.send(answer).await;
-                }
+                let answer = agent.answer(client, id, request).await;
+                let _ = answers.send(answer).await;
             });
         }
         drop(write);
@@ -153,15 +151,4 @@ async fn greet(
     let welcome = encode(&Welcome { protocol: PROTOCOL, program: program() })?;
     write_frame(writer, &welcome).await?;
     Ok(hello.protocol == PROTOCOL)
-}
-
-async fn write_frames(
-    mut writer: impl AsyncWrite + Send + Unpin,
-    mut waiting: mpsc::Receiver<Frame>,
-) {
-    while let Some(frame) = waiting.recv().await {
-        if write_frame(&mut writer, &frame).await.is_err() {
-            return;
-        }
-    }
 }

@@ -11,7 +11,7 @@ pub use secret::SecretText;
 
 use std::io;
 
-use deploykit_core::Result;
+use deploykit_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -81,6 +81,20 @@ fn too_long(length: usize) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
+/// Writes frames as they come, until none can come any more or the stream ends.
+///
+/// Dropping the future may leave half a frame written.
+pub async fn write_frames(
+    mut writer: impl AsyncWrite + Unpin,
+    mut frames: tokio::sync::mpsc::Receiver<Frame>,
+) {
+    while let Some(frame) = frames.recv().await {
+        if write_frame(&mut writer, &frame).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// A message as a frame.
 ///
 /// # Errors
@@ -99,14 +113,17 @@ pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> io::Result<T> {
     serde_json::from_slice(frame).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
-/// An answer as a frame: the id of its call in 8 bytes, then the result.
-///
-/// # Errors
-/// Where the result cannot be written as JSON.
-pub fn encode_answer<T: Serialize>(id: u64, result: &Result<T>) -> io::Result<Frame> {
+/// An answer as a frame: the id of its call in 8 bytes, then the result; where that cannot be
+/// written as JSON, an error that says so.
+pub fn encode_answer<T: Serialize>(id: u64, result: &Result<T>) -> Frame {
     let mut frame = Frame::new(id.to_be_bytes().to_vec());
-    serde_json::to_writer(&mut *frame, result).map_err(io::Error::other)?;
-    Ok(frame)
+    if let Err(e) = serde_json::to_writer(&mut *frame, result) {
+        frame.truncate(ID);
+        let message = format!("the answer cannot be written: {e}");
+        let failed: Result<()> = Err(Error::new(ErrorKind::Failed, "answer a call", message));
+        frame.extend(serde_json::to_vec(&failed).unwrap_or_default());
+    }
+    frame
 }
 
 /// The result of an answer.

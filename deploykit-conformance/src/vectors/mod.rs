@@ -7,6 +7,9 @@ mod compose_load;
 mod dockerfile_parse;
 mod dockerignore_match;
 mod image_reference;
+mod k8s_names;
+mod k8s_quantity;
+mod k8s_rollout;
 mod oci_image_spec;
 
 use std::path::{Path, PathBuf};
@@ -48,6 +51,9 @@ pub const KINDS: &[Kind] = &[
     lines("dockerfile-parse", "dockerfile-parse.jsonl", dockerfile_parse::check),
     lines("dockerignore-match", "dockerignore-match.jsonl", dockerignore_match::check),
     lines("image-reference", "image-reference.jsonl", image_reference::check),
+    lines("k8s-names", "k8s-names.jsonl", k8s_names::check),
+    lines("k8s-quantity", "k8s-quantity.jsonl", k8s_quantity::check),
+    lines("k8s-rollout-status-tables", "k8s-rollout-status-tables.jsonl", k8s_rollout::check),
     lines("oci-image-spec", "oci-image-spec.jsonl", oci_image_spec::check),
     compose::INTERPOLATION,
     compose::DOTENV,

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deploykit_core::{Error, ErrorKind, Result};
-pub use recipe::{Compression, Recipe};
+pub use recipe::{Compression, CopyOptions, Recipe};
 
 use crate::digest::Digest;
 use crate::error::error;
@@ -26,6 +26,8 @@ struct Layer {
     descriptor: Descriptor,
     /// The digest of its content before compression.
     diff_id: Digest,
+    /// Whether it was written now, not found.
+    is_new: bool,
 }
 
 impl Recipe {
@@ -38,7 +40,17 @@ impl Recipe {
     /// `NotFound` for a file that has gone meanwhile, `Conflict` for one that changes while it is
     /// read; of the file system else.
     pub fn build(&self, layout: &Layout) -> Result<Descriptor> {
-        let parts = split::split(&self.tree);
+        self.build_telling(layout, &|_| {})
+    }
+
+    /// Builds, and tells of each layer that is written as soon as it is stored, from several threads.
+    pub(crate) fn build_telling(
+        &self,
+        layout: &Layout,
+        stored: &(dyn Fn(&Descriptor) + Sync),
+    ) -> Result<Descriptor> {
+        let tree = self.tree.linked();
+        let parts = split::split(&tree);
         let next = AtomicUsize::new(0);
         let built: Mutex<BTreeMap<usize, Result<Layer>>> = Mutex::default();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -50,8 +62,10 @@ impl Recipe {
                         parts.get(number).map(|part| (number, part))
                     } {
                         let layer = cache::layer(self, layout, part);
-                        if layer.is_err() {
-                            next.store(parts.len(), Ordering::Relaxed);
+                        match &layer {
+                            Ok(layer) if layer.is_new => stored(&layer.descriptor),
+                            Ok(_) => {}
+                            Err(_) => next.store(parts.len(), Ordering::Relaxed),
                         }
                         built.lock().unwrap_or_else(|e| e.into_inner()).insert(number, layer);
                     }
@@ -91,8 +105,10 @@ impl Recipe {
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(media_type::MANIFEST.to_owned()),
+            artifact_type: None,
             config,
             layers: layers.collect(),
+            subject: None,
             annotations: self.annotations.clone(),
         };
         let mut descriptor = layout.put_document(media_type::MANIFEST, &manifest)?;

@@ -145,8 +145,10 @@ impl Layout {
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(media_type::MANIFEST.to_owned()),
+            artifact_type: None,
             config: descriptor(media_type::CONFIG, config.digest, config.size),
             layers,
+            subject: None,
             annotations: BTreeMap::new(),
         };
         let mut stored = self.put_document(media_type::MANIFEST, &manifest)?;

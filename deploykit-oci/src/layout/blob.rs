@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use deploykit_core::Result;
+use deploykit_core::{ErrorKind, Result};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::Layout;
 use crate::digest::Digest;
-use crate::error::on_path;
+use crate::error::{error, on_path};
 
 /// A blob that is being written. Dropped before [`BlobWriter::finish`], it leaves nothing.
 pub struct BlobWriter {
@@ -31,8 +31,29 @@ impl BlobWriter {
     /// # Errors
     /// Of the file system.
     pub fn finish(self) -> Result<(Digest, u64)> {
-        let digest = Digest::finish(self.hasher);
-        let path = self.layout.blob_path(&digest);
+        let digest = Digest::finish(self.hasher.clone());
+        let size = self.size;
+        self.place(&digest)?;
+        Ok((digest, size))
+    }
+
+    /// Puts the blob in its place where it is what `wanted` says.
+    ///
+    /// # Errors
+    /// `Corrupt` where it is something else, which is not stored; of the file system.
+    pub fn finish_as(self, wanted: &Digest) -> Result<()> {
+        let found = Digest::finish(self.hasher.clone());
+        if found != *wanted {
+            let message = "what arrived is not what its digest says";
+            return Err(error(ErrorKind::Corrupt, "store a blob", message)
+                .with("wanted", wanted)
+                .with("found", found));
+        }
+        self.place(wanted)
+    }
+
+    fn place(self, digest: &Digest) -> Result<()> {
+        let path = self.layout.blob_path(digest);
         let failed = on_path("store a blob", &path);
         if !path.is_file() {
             // Read-only, since its name says what is in it.
@@ -41,7 +62,7 @@ impl BlobWriter {
             self.file.as_file().sync_data().map_err(&failed)?;
             self.file.persist(&path).map_err(|e| failed(e.error))?;
         }
-        Ok((digest, self.size))
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ impl Walkthrough {
         let load = self.load(Mix::Reads);
         tokio::time::sleep(Duration::from_millis(300)).await;
         let killed = Instant::now();
-        self.host.kill(victim)?;
+        self.host.kill(victim).await?;
         let replaced = until("4 ready instances without the killed one", async || {
             let now = self.instances("posts").await?;
             let ready: Vec<&str> =

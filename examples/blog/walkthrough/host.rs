@@ -18,22 +18,31 @@ pub enum Host {
     Local(PathBuf),
     /// Containers of an engine of this machine.
     Docker,
+    /// Pods of a cluster.
+    #[cfg(feature = "k8s")]
+    Cluster(Box<deploykit::k8s::K8s>),
     /// Somewhere that this walkthrough cannot look into.
     Elsewhere,
 }
 
 impl Host {
-    /// The host behind a backend's name and identity.
-    pub fn of(backend: &dyn Orchestrator) -> Self {
-        match backend.name() {
+    /// The host behind a backend that was opened by `url`.
+    pub async fn of(backend: &dyn Orchestrator, url: &str) -> deploykit::Result<Self> {
+        #[cfg(feature = "k8s")]
+        if url.starts_with("k8s:") {
+            let config = deploykit::k8s::K8sConfig::from_url(url)?;
+            return Ok(Self::Cluster(Box::new(deploykit::k8s::K8s::open(config).await?)));
+        }
+        let _ = url;
+        Ok(match backend.name() {
             "local" => Self::Local(backend.identity().into()),
             "docker" => Self::Docker,
             _ => Self::Elsewhere,
-        }
+        })
     }
 
-    /// Ends an instance by SIGKILL.
-    pub fn kill(&self, instance: &Instance) -> Result<(), Failure> {
+    /// Ends an instance without a word: by SIGKILL, or as a pod that is gone at once.
+    pub async fn kill(&self, instance: &Instance) -> Result<(), Failure> {
         // `pid 4711`, or `container 0123456789ab, pid 4711`.
         let pid = || instance.host.rsplit_once("pid ")?.1.parse().ok().and_then(Pid::from_raw);
         match self {
@@ -41,6 +50,11 @@ impl Host {
                 let pid = pid()
                     .ok_or_else(|| Failure::new("an instance that is a process", &instance.host))?;
                 Ok(kill_process(pid, Signal::KILL)?)
+            }
+            #[cfg(feature = "k8s")]
+            Self::Cluster(cluster) => {
+                let app = deploykit::model::AppName::new(APP)?;
+                Ok(cluster.kill(&app, &instance.id).await?)
             }
             Self::Elsewhere => Err(Failure::new("a host that it can kill on", &instance.host)),
         }

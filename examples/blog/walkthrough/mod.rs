@@ -86,7 +86,7 @@ impl Walkthrough {
         }
         Ok(Self {
             app: AppName::new(APP)?,
-            host: Host::of(&**deployer.backend()),
+            host: Host::of(&**deployer.backend(), &url).await?,
             deployer,
             url,
             release: Release::first(),

@@ -1,0 +1,88 @@
+//! Reaching the goal of a step.
+
+pub(crate) mod collect;
+pub(crate) mod job;
+pub(crate) mod remove;
+pub(crate) mod service;
+pub(crate) mod volume;
+mod wait;
+
+use std::sync::Arc;
+
+use deploykit_core::model::ServiceName;
+use deploykit_core::{Event, InstanceChange, Result, StepContext};
+use k8s_openapi::api::apps::v1::{DaemonSet, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+
+use crate::cluster::{Cluster, some};
+use crate::config::K8sConfig;
+use crate::labels;
+use crate::objects::{Manifest, Part};
+use crate::view::View;
+
+/// What the steps of one service or job work with.
+pub(crate) struct Work<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) config: &'a K8sConfig,
+    pub(crate) view: Arc<View>,
+    pub(crate) context: &'a StepContext,
+    pub(crate) name: &'a ServiceName,
+}
+
+impl Work<'_> {
+    /// The selector of everything of the service or job.
+    pub(crate) fn selector(&self) -> String {
+        format!("{}={},{}={}", labels::APP, self.context.fence.app, labels::SERVICE, self.name)
+    }
+
+    /// Reports what became of an instance.
+    pub(crate) fn report(&self, instance: &str, change: InstanceChange) {
+        self.context.events.send(Event::Instance {
+            service: self.name.clone(),
+            instance: instance.to_owned(),
+            change,
+        });
+    }
+
+    /// What the objects are made from. Where pods of the same template are or were there, theirs
+    /// are made alike to the letter: with the hash and the revision that they carry.
+    async fn part(&self) -> Result<Part<'_>> {
+        let context = self.context;
+        let mut part = Part::new(self.config, &context.target, self.name, context.revision)?;
+        let selector = self.selector();
+        let operation = "look for earlier revisions";
+        let (replica_sets, stateful_sets, daemon_sets) = futures_util::try_join!(
+            self.cluster.list::<ReplicaSet>(operation, &selector),
+            self.cluster.list::<StatefulSet>(operation, &selector),
+            self.cluster.list::<DaemonSet>(operation, &selector),
+        )?;
+        let replica_sets = replica_sets.into_iter().filter_map(|set| some(set.spec)?.template);
+        let stateful_sets =
+            stateful_sets.into_iter().filter_map(|set| Some(some(set.spec)?.template));
+        let daemon_sets = daemon_sets.into_iter().filter_map(|set| Some(some(set.spec)?.template));
+        for template in replica_sets.chain(stateful_sets).chain(daemon_sets) {
+            if let Some((hash, revision)) = made_for(&template)
+                && hash.matches(&part.template)
+            {
+                part.hash = hash;
+                part.revision = revision;
+            }
+        }
+        Ok(part)
+    }
+
+    /// Applies an object of ours, where the fence is not old.
+    async fn apply(&self, manifest: &Manifest) -> Result<kube::api::DynamicObject> {
+        let found = self.cluster.found(manifest).await?;
+        self.cluster.check(&self.context.fence).await?;
+        self.cluster.apply(manifest, found.as_ref(), false).await
+    }
+}
+
+/// The hash and the revision that the pods of a template carry.
+fn made_for(template: &PodTemplateSpec) -> Option<(deploykit_core::SpecHash, u64)> {
+    let metadata = template.metadata.as_ref()?;
+    let hash = metadata.annotations.as_ref()?.get(labels::HASH)?;
+    let revision = metadata.labels.as_ref()?.get(labels::REVISION)?.parse().ok()?;
+    Some((deploykit_core::SpecHash::from_text(hash.clone()), revision))
+}

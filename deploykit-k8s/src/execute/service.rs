@@ -1,0 +1,138 @@
+//! Bringing one service to a revision.
+
+use deploykit_core::model::{Replicas, RestartPolicy};
+use deploykit_core::{ErrorKind, Result};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt;
+use kube::core::ApiResource;
+use serde_json::json;
+
+use super::{Work, wait};
+use crate::cluster::Cluster;
+use crate::error::error;
+use crate::objects::{self, Manifest};
+
+const WORKLOADS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
+
+/// Brings a service to its revision, and returns when that is out.
+pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
+    let app = &work.context.target.app;
+    let Some(service) = app.services.get(work.name) else {
+        return Err(error(ErrorKind::Invalid, "roll out", "the revision has no such service")
+            .with("service", work.name));
+    };
+    if service.restart != RestartPolicy::Always {
+        let message = "Kubernetes starts the instances of a service again however they ended; \
+                       leave `restart` at `always`, or make it a job";
+        return Err(error(ErrorKind::Unsupported, "roll out", message).with("service", work.name));
+    }
+    let part = work.part().await?;
+    let manifests = objects::service(&part)?;
+    work.cluster.check(&work.context.fence).await?;
+    remove_ended(work).await?;
+    let mut waited = None;
+    for manifest in &manifests {
+        let kind = manifest.resource.kind.as_str();
+        if !WORKLOADS.contains(&kind) {
+            work.apply(manifest).await?;
+            continue;
+        }
+        let applied = apply_workload(work, manifest, service.replicas).await?;
+        waited = Some((kind, manifest.name.clone(), applied.metadata.generation.unwrap_or(0)));
+    }
+    if let Some((kind, name, generation)) = waited {
+        let rollout = wait::Rollout::new(work, &part, kind, &name, generation);
+        rollout.wait(&service.update).await?;
+    }
+    prune(work, &manifests).await
+}
+
+/// Pods that have ended for good (evicted ones) are nobody's any more.
+async fn remove_ended(work: &Work<'_>) -> Result<()> {
+    let pods = work.cluster.list::<Pod>("look for pods", &work.selector()).await?;
+    let resource = ApiResource::erase::<Pod>(&());
+    let failed =
+        |pod: &&Pod| pod.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Failed"));
+    for pod in pods.iter().filter(failed) {
+        work.cluster.delete(&resource, &pod.name_any(), pod.uid()).await?;
+    }
+    Ok(())
+}
+
+/// Applies what keeps the instances, and hands the number of replicas over: to an autoscaler, or
+/// back from one.
+async fn apply_workload(
+    work: &Work<'_>,
+    manifest: &Manifest,
+    replicas: Replicas,
+) -> Result<kube::api::DynamicObject> {
+    let found = work.cluster.found(manifest).await?;
+    let autoscaled = matches!(replicas, Replicas::Autoscale(_));
+    let scaler = ApiResource::erase::<HorizontalPodAutoscaler>(&());
+    let mut back = false;
+    work.cluster.check(&work.context.fence).await?;
+    if let Some(found) = &found {
+        if autoscaled {
+            keep_replicas(work.cluster, manifest, &found.data["spec"]["replicas"]).await?;
+            // What was kept has made a new version of the object.
+            let found = work.cluster.found(manifest).await?;
+            return work.cluster.apply(manifest, found.as_ref(), false).await;
+        }
+        let name = &manifest.name;
+        let old =
+            work.cluster.get::<HorizontalPodAutoscaler>("look for an autoscaler", name).await?;
+        if old.is_some_and(|old| {
+            old.labels().get(crate::labels::SERVICE).map(String::as_str) == Some(work.name.as_str())
+        }) {
+            work.cluster.delete(&scaler, name, None).await?;
+            back = true;
+        }
+    }
+    work.cluster.apply(manifest, found.as_ref(), back).await
+}
+
+/// Lets another manager hold the number that is there: who gives a field up that nobody else
+/// holds sets it back to its default
+/// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership>).
+async fn keep_replicas(
+    cluster: &Cluster,
+    manifest: &Manifest,
+    replicas: &serde_json::Value,
+) -> Result<()> {
+    if replicas.is_null() {
+        return Ok(());
+    }
+    let kept = Manifest {
+        value: json!({
+            "apiVersion": manifest.value["apiVersion"],
+            "kind": manifest.value["kind"],
+            "metadata": { "name": manifest.name },
+            "spec": { "replicas": replicas },
+        }),
+        ..manifest.clone()
+    };
+    cluster.apply_as("deploykit-handover", &kept, None, true).await.map(drop)
+}
+
+/// Removes what the service had and has no more: its Service, its autoscaler, what kept its
+/// instances in another way.
+async fn prune(work: &Work<'_>, manifests: &[Manifest]) -> Result<()> {
+    let selector = work.selector();
+    macro_rules! prune {
+        ($kind:ident) => {
+            if !manifests.iter().any(|m| m.resource.kind == stringify!($kind)) {
+                work.cluster.delete_all::<$kind>(&selector).await?;
+            }
+        };
+    }
+    prune!(Deployment);
+    prune!(StatefulSet);
+    prune!(DaemonSet);
+    prune!(HorizontalPodAutoscaler);
+    prune!(PodDisruptionBudget);
+    prune!(Service);
+    Ok(())
+}

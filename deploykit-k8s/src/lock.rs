@@ -1,0 +1,230 @@
+//! The deploy lock: a Lease, changed by compare-and-swap.
+//!
+//! Its epoch is the version that the object had before it was taken, which grows with every write
+//! of the cluster. Whether a lease still runs is judged by the API server's clock alone: by the
+//! time of its answer, and the time at which it has noted the last change of the object. The clocks
+//! of deployers count for nothing.
+
+use std::time::Duration;
+
+use deploykit_core::model::AppName;
+use deploykit_core::{Error, ErrorKind, Fence, Lease, Result};
+use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::{Timestamp, fmt::rfc2822};
+use kube::api::{GetParams, ListParams, PostParams};
+use kube::client::Body;
+use kube::core::{ApiResource, Request, Status};
+use kube::{Resource, ResourceExt};
+
+use crate::cluster::{Cluster, lost_race};
+use crate::error::{client, error, status};
+use crate::labels;
+
+const EPOCH: &str = "deploykit.dev/epoch";
+const OPERATION: &str = "take the deploy lock";
+
+/// How often a renewal that somebody else's write has come before is made again.
+const RACES: u32 = 5;
+
+/// The lock of an app, and how long ago it was last changed.
+struct Seen {
+    object: LeaseObject,
+    age: Option<Duration>,
+}
+
+impl Seen {
+    fn holder(&self) -> Option<&str> {
+        let spec = self.object.spec.as_ref()?;
+        spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        self.object.annotations().get(EPOCH)?.parse().ok()
+    }
+
+    fn runs(&self) -> bool {
+        let seconds = self.object.spec.as_ref().and_then(|s| s.lease_duration_seconds).unwrap_or(0);
+        let ttl = Duration::from_secs(seconds.max(0) as u64);
+        // Both times are whole seconds, so that a difference may be one too many.
+        self.holder().is_some() && self.age.is_none_or(|age| age < ttl + Duration::from_secs(1))
+    }
+}
+
+fn name(app: &AppName) -> String {
+    format!("deploykit.{app}")
+}
+
+/// A version of an object as a number, which those of today's API servers are
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+pub(crate) fn number(version: Option<&str>) -> Result<u64> {
+    version.and_then(|version| version.parse().ok()).ok_or_else(|| {
+        let message = format!("the API server's version {version:?} is no number");
+        error(ErrorKind::Unsupported, "read a version", message)
+    })
+}
+
+fn held(app: &AppName, seen: &Seen) -> Error {
+    let holder = seen.holder().unwrap_or("somebody");
+    let message = format!("{holder} is at work on the app; wait for that, or for its lease to end");
+    error(ErrorKind::Conflict, OPERATION, message).with("app", app).with("holder", holder)
+}
+
+fn taken_over(app: &AppName) -> Error {
+    let message = "the deploy lock has been taken over by another deployer";
+    error(ErrorKind::Conflict, "change the app", message).with("app", app)
+}
+
+impl Cluster {
+    async fn read_lock(&self, app: &AppName) -> Result<Option<Seen>> {
+        let operation = "read the deploy lock";
+        let answer = self.again(operation, || async {
+            let path = LeaseObject::url_path(&(), Some(&self.namespace));
+            let request = Request::new(path).get(&name(app), &GetParams::default());
+            let request = request.map_err(kube::Error::BuildRequest)?;
+            let answer = self.client.send(request.map(Body::from)).await?;
+            let now = answer.headers().get("date").and_then(|date| date.to_str().ok());
+            let now = now.and_then(|date| rfc2822::parse(date).ok()).map(|z| z.timestamp());
+            let code = answer.status();
+            let bytes = answer.into_body().collect_bytes().await?;
+            Ok((code, now, bytes))
+        });
+        let (code, now, bytes) = answer.await?;
+        if code.as_u16() == 404 {
+            return Ok(None);
+        }
+        if !code.is_success() {
+            let told: Status = serde_json::from_slice(&bytes).unwrap_or_default();
+            return Err(status(operation, Status { code: code.as_u16(), ..told }));
+        }
+        let object: LeaseObject = serde_json::from_slice(&bytes)
+            .map_err(|source| client(operation)(kube::Error::SerdeError(source)))?;
+        let writes = object.metadata.managed_fields.iter().flatten();
+        let changed = writes.filter_map(|entry| Some(entry.time.as_ref()?.0)).max();
+        let age = now.zip(changed).map(|(now, changed)| {
+            Duration::try_from(now.duration_since(changed)).unwrap_or_default()
+        });
+        Ok(Some(Seen { object, age }))
+    }
+
+    /// Checks that a fence is that of the newest holder.
+    pub(crate) async fn check(&self, fence: &Fence) -> Result<()> {
+        let seen = self.read_lock(&fence.app).await?;
+        match seen.and_then(|seen| seen.epoch()) {
+            Some(epoch) if epoch == fence.epoch => Ok(()),
+            _ => Err(taken_over(&fence.app)),
+        }
+    }
+
+    pub(crate) async fn acquire(
+        &self,
+        app: &AppName,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Lease> {
+        let seen = self.read_lock(app).await?;
+        let lease =
+            |epoch| Lease { fence: Fence { app: app.clone(), epoch }, holder: holder.to_owned() };
+        let api = self.api::<LeaseObject>();
+        let params = PostParams { field_manager: Some(labels::MANAGER.into()), dry_run: false };
+        let written = match seen {
+            Some(seen) if seen.runs() => return Err(held(app, &seen)),
+            Some(mut seen) => {
+                let epoch = number(seen.object.metadata.resource_version.as_deref())?;
+                take(&mut seen.object, Some(epoch), holder, ttl);
+                let name = name(app);
+                let done = self.once(OPERATION, || api.replace(&name, &params, &seen.object));
+                done.await.map(|_| lease(epoch))
+            }
+            None => {
+                // No object, no version of it: the whole list's is as great as any before.
+                let params_of_list = ListParams::default().labels(labels::APP).limit(1);
+                let list = self.again(OPERATION, || api.list(&params_of_list)).await?;
+                let epoch = number(list.metadata.resource_version.as_deref())?;
+                let mut object = LeaseObject {
+                    metadata: ObjectMeta {
+                        name: Some(name(app)),
+                        labels: Some(labels::of_app(app)),
+                        ..ObjectMeta::default()
+                    },
+                    spec: Some(LeaseSpec::default()),
+                };
+                take(&mut object, Some(epoch), holder, ttl);
+                let done = self.once(OPERATION, || api.create(&params, &object));
+                done.await.map(|_| lease(epoch))
+            }
+        };
+        match written {
+            Err(error) if lost_race(&error) => match self.read_lock(app).await? {
+                Some(seen) => Err(held(app, &seen)),
+                None => Err(error),
+            },
+            written => written,
+        }
+    }
+
+    pub(crate) async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<()> {
+        let app = &lease.fence.app;
+        self.change_lock(lease, &|object| take(object, None, &lease.holder, ttl))
+            .await?
+            .then_some(())
+            .ok_or_else(|| taken_over(app))
+    }
+
+    /// Gives the lock back. Where nothing of the app is left, so is nothing of the lock.
+    pub(crate) async fn release(&self, lease: &Lease, nothing_left: bool) -> Result<()> {
+        if !nothing_left {
+            let free = |object: &mut LeaseObject| {
+                object.annotations_mut().remove(EPOCH);
+                if let Some(spec) = &mut object.spec {
+                    spec.holder_identity = None;
+                }
+            };
+            return self.change_lock(lease, &free).await.map(drop);
+        }
+        let Some(seen) = self.read_lock(&lease.fence.app).await? else { return Ok(()) };
+        if seen.epoch() != Some(lease.fence.epoch) {
+            return Ok(());
+        }
+        let resource = ApiResource::erase::<LeaseObject>(&());
+        self.delete(&resource, &name(&lease.fence.app), seen.object.uid()).await
+    }
+
+    /// Changes the lock while it is that of `lease`. Returns whether it is.
+    async fn change_lock(
+        &self,
+        lease: &Lease,
+        change: &(dyn Fn(&mut LeaseObject) + Sync),
+    ) -> Result<bool> {
+        let api = self.api::<LeaseObject>();
+        let params = PostParams { field_manager: Some(labels::MANAGER.into()), dry_run: false };
+        let mut races = 0;
+        loop {
+            let seen = self.read_lock(&lease.fence.app).await?;
+            let Some(mut seen) = seen.filter(|s| s.epoch() == Some(lease.fence.epoch)) else {
+                return Ok(false);
+            };
+            change(&mut seen.object);
+            let name = name(&lease.fence.app);
+            match self.once(OPERATION, || api.replace(&name, &params, &seen.object)).await {
+                Err(error) if lost_race(&error) && races < RACES => races += 1,
+                done => return done.map(|_| true),
+            }
+        }
+    }
+}
+
+/// Writes who holds the lock. A renewal keeps the epoch.
+fn take(object: &mut LeaseObject, epoch: Option<u64>, holder: &str, ttl: Duration) {
+    let now = MicroTime(Timestamp::now());
+    let spec = object.spec.get_or_insert_default();
+    if let Some(epoch) = epoch {
+        spec.acquire_time = Some(now.clone());
+        spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0) + 1);
+        object.metadata.annotations.get_or_insert_default().insert(EPOCH.into(), epoch.to_string());
+    }
+    let spec = object.spec.get_or_insert_default();
+    spec.holder_identity = Some(holder.to_owned());
+    spec.lease_duration_seconds = i32::try_from(ttl.as_secs().max(1)).ok();
+    spec.renew_time = Some(now);
+}

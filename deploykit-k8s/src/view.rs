@@ -1,0 +1,210 @@
+//! What the steps of an apply wait on: the pods of an app and what keeps them, followed by one
+//! watch for each kind, however many steps there are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use deploykit_core::Result;
+use deploykit_core::model::{AppName, ServiceName};
+use futures_util::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::cluster::Cluster;
+use crate::error::client;
+use crate::labels;
+use crate::watch::settings;
+
+/// How long the first look may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The objects of one kind, by their names; nothing before the first look.
+type Kind<K> = Option<BTreeMap<String, Arc<K>>>;
+
+/// What is there now.
+#[derive(Default)]
+pub(crate) struct Live {
+    pub(crate) pods: Kind<Pod>,
+    pub(crate) deployments: Kind<Deployment>,
+    pub(crate) stateful_sets: Kind<StatefulSet>,
+    pub(crate) daemon_sets: Kind<DaemonSet>,
+    pub(crate) jobs: Kind<Job>,
+    /// Why a watch could not be begun.
+    failed: Option<String>,
+}
+
+impl Live {
+    fn is_whole(&self) -> bool {
+        self.pods.is_some()
+            && self.deployments.is_some()
+            && self.stateful_sets.is_some()
+            && self.daemon_sets.is_some()
+            && self.jobs.is_some()
+    }
+
+    /// The pods of a service or job.
+    pub(crate) fn pods_of(&self, service: &ServiceName) -> Vec<Arc<Pod>> {
+        let of = |pod: &&Arc<Pod>| {
+            pod.labels().get(labels::SERVICE).is_some_and(|name| *service == name.as_str())
+        };
+        self.pods.iter().flat_map(BTreeMap::values).filter(of).cloned().collect()
+    }
+}
+
+/// See the [module](self).
+pub(crate) struct View {
+    live: Arc<Mutex<Live>>,
+    changed: watch::Receiver<u64>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The views of apps that somebody waits on.
+#[derive(Default)]
+pub(crate) struct Views(Mutex<HashMap<AppName, Weak<View>>>);
+
+impl Debug for Views {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Views")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Views {
+    /// The view of an app that all steps of an apply share.
+    pub(crate) fn of(&self, cluster: &Cluster, app: &AppName) -> Arc<View> {
+        let mut views = lock(&self.0);
+        views.retain(|_, view| view.strong_count() > 0);
+        if let Some(view) = views.get(app).and_then(Weak::upgrade) {
+            return view;
+        }
+        let view = Arc::new(View::open(cluster, app));
+        views.insert(app.clone(), Arc::downgrade(&view));
+        view
+    }
+}
+
+impl View {
+    fn open(cluster: &Cluster, app: &AppName) -> Self {
+        let (tell, changed) = watch::channel(0);
+        let live = Arc::new(Mutex::new(Live::default()));
+        let selector = format!("{}={app}", labels::APP);
+        let follow = Follow { cluster, selector: &selector, live: &live, tell: &tell };
+        let tasks = vec![
+            follow.kind::<Pod>(|live| &mut live.pods),
+            follow.kind::<Deployment>(|live| &mut live.deployments),
+            follow.kind::<StatefulSet>(|live| &mut live.stateful_sets),
+            follow.kind::<DaemonSet>(|live| &mut live.daemon_sets),
+            follow.kind::<Job>(|live| &mut live.jobs),
+        ];
+        Self { live, changed, tasks }
+    }
+
+    /// A receiver that tells of each change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+
+    /// Looks at what is there, once that is known.
+    pub(crate) async fn look<T>(&self, look: impl Fn(&Live) -> T) -> Result<T> {
+        let mut changes = self.changes();
+        let whole = async {
+            loop {
+                {
+                    let live = lock(&self.live);
+                    if live.is_whole() {
+                        return look(&live);
+                    }
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, whole).await.map_err(|_| {
+            let why = lock(&self.live).failed.clone().unwrap_or_else(|| "no answer".into());
+            let message = format!("the app cannot be watched: {why}");
+            crate::error::error(deploykit_core::ErrorKind::Unavailable, "watch the app", message)
+        })
+    }
+}
+
+struct Follow<'a> {
+    cluster: &'a Cluster,
+    selector: &'a str,
+    live: &'a Arc<Mutex<Live>>,
+    tell: &'a watch::Sender<u64>,
+}
+
+impl Follow<'_> {
+    fn kind<K>(&self, part: fn(&mut Live) -> &mut Kind<K>) -> JoinHandle<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let events = watcher(self.cluster.api::<K>(), settings(self.selector)).default_backoff();
+        let (live, tell) = (Arc::clone(self.live), self.tell.clone());
+        tokio::spawn(async move {
+            let mut events = std::pin::pin!(events);
+            let mut listed = BTreeMap::new();
+            while let Some(event) = events.next().await {
+                {
+                    let mut live = lock(&live);
+                    match event {
+                        Ok(watcher::Event::Init) => listed = BTreeMap::new(),
+                        Ok(watcher::Event::InitApply(object)) => {
+                            listed.insert(object.name_any(), Arc::new(object));
+                            continue;
+                        }
+                        Ok(watcher::Event::InitDone) => {
+                            *part(&mut live) = Some(std::mem::take(&mut listed));
+                        }
+                        Ok(watcher::Event::Apply(object)) => {
+                            let known = part(&mut live).get_or_insert_default();
+                            known.insert(object.name_any(), Arc::new(object));
+                        }
+                        Ok(watcher::Event::Delete(object)) => {
+                            part(&mut live).get_or_insert_default().remove(&object.name_any());
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, "a watch is begun again");
+                            live.failed = Some(describe(error));
+                        }
+                    }
+                }
+                tell.send_modify(|number| *number += 1);
+            }
+        })
+    }
+}
+
+fn describe(error: watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => client("watch the app")(error).message().to_owned(),
+        other => other.to_string(),
+    }
+}

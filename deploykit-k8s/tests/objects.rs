@@ -1,0 +1,105 @@
+//! What an app is as objects: golden files, so that a change of the library that would roll what
+//! runs is seen. `UPDATE_GOLDEN=1` writes them anew.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use deploykit_core::ResolvedApp;
+use deploykit_core::model::*;
+use deploykit_k8s::{K8sConfig, Public, render_resolved};
+
+fn config() -> K8sConfig {
+    K8sConfig::from_url("k8s://?registry=registry.example:5000").unwrap()
+}
+
+fn resolved(app: App) -> ResolvedApp {
+    let image = |workload: Workload<'_>| ResolvedImage {
+        source: workload.image.to_string(),
+        digest: format!("sha256:{}", "ab".repeat(32)),
+    };
+    let images = app.workloads().map(|(name, workload)| (name.clone(), image(workload))).collect();
+    let secrets = app.secrets.keys().map(|name| (name.clone(), 2)).collect();
+    ResolvedApp { app, images, secrets, restarts: Default::default() }
+}
+
+fn check(name: &str, config: &K8sConfig, app: App) {
+    let rendered = render_resolved(config, &resolved(app)).unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &rendered).unwrap();
+    }
+    let golden = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(rendered == golden, "{name} is not as it was:\n{rendered}");
+}
+
+fn binary(name: &str) -> ServiceBuilder {
+    Service::build(name, ImageSpec::binary(format!("target/release/{name}")))
+}
+
+#[test]
+fn an_app_of_executables() {
+    let app = App::build("blog")
+        .volume("data", VolumeScope::Shared)
+        .config("title", "A blog\n")
+        .job(
+            Job::build("migrate", ImageSpec::binary("target/release/blog"))
+                .arg("migrate")
+                .volume("data"),
+        )
+        .service(binary("store").port(Port::tcp(5432)).volume("data").update(Update::recreate()))
+        .service(
+            binary("web")
+                .replicas(3)
+                .port(Port::http(8080).public())
+                .readiness(Probe::http("/healthz"))
+                .env("PRICE", "$5 `id` \"'")
+                .secret("db")
+                .config("title")
+                .connects_to("store")
+                .update(Update::rolling().surge(2).monitor(Duration::from_millis(300))),
+        )
+        .validate()
+        .unwrap();
+    check("executables.yaml", &config(), app);
+}
+
+#[test]
+fn everything_that_a_service_may_say() {
+    let image = ImageSpec::Reference(ImageRef::new("registry.example/team/search:1.2").unwrap());
+    let search = Service::build("search", image)
+        .autoscale(Autoscale { min: 2, max: 9, target_cpu: Percent::new(60).unwrap() })
+        .user("1000:2000")
+        .port(Port::http(9200))
+        .port(Port::udp(9300).named(PortName::new("gossip").unwrap()))
+        .volume("own")
+        .liveness(Probe::grpc())
+        .mount(Mount::Tmpfs(TmpfsMount { target: "/scratch".into(), size: None }))
+        .stop_grace(Duration::from_secs(30))
+        .resources(Resources {
+            cpu_request: "250m".parse().ok(),
+            memory_limit: "1Gi".parse().ok(),
+            ..Resources::default()
+        });
+    let mut app = App::build("shop")
+        .volume("own", VolumeScope::PerReplica)
+        .service(search)
+        .service(binary("node-agent").global())
+        .validate()
+        .unwrap();
+    let search = app.services.get_mut("search").unwrap();
+    search.placement.spread = Some("topology.kubernetes.io/zone".into());
+    search.placement.constraints.insert("disk".into(), "ssd".into());
+    let mut config = config();
+    config.public = Public::LoadBalancer;
+    config.storage_class = Some("fast".into());
+    config.pull_secrets = vec!["team".into()];
+    check("everything.yaml", &config, app);
+}
+
+#[test]
+fn a_user_by_name_is_refused() {
+    let app = App::build("blog").service(binary("web").user("www-data")).validate().unwrap();
+    let error = render_resolved(&config(), &resolved(app)).unwrap_err().to_string();
+    assert!(error.contains("`www-data` is no user by number"), "{error}");
+}
