@@ -183,6 +183,11 @@ impl Keepers {
             return Ok(());
         }
         const REMOVE: &str = "remove the keeper of the app";
+        // Whoever has the lock, or waits for it, shall not lose what it is kept in.
+        match keeper.state.acquire(app, "the removal of its keeper", PAUSE * LOOKS).await {
+            Err(e) if e.kind() == ErrorKind::Conflict => return Ok(()),
+            lease => lease?,
+        };
         self.known().remove(app);
         let options = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
         let removed = self.engine.api.remove_container(&names::keeper(app), Some(options)).await;

@@ -6,6 +6,8 @@
 //! ```
 #![allow(unreachable_pub, reason = "a program has no one outside to reach its items")]
 
+#[path = "../agent.rs"]
+mod agent;
 mod autostart;
 mod change;
 #[cfg(feature = "k8s")]
@@ -65,7 +67,11 @@ struct Backend {
 
 impl Backend {
     async fn open(&self) -> Result<Deployer> {
-        let deployer = deploykit::open(self.on.as_deref().unwrap_or("local://")).await?;
+        let url = self.on.as_deref().unwrap_or("local://");
+        agent::ensure(url).map_err(|e| {
+            deploykit::Error::new(deploykit::ErrorKind::Failed, "find the agent", e.to_string())
+        })?;
+        let deployer = deploykit::open(url).await?;
         let wait = Duration::from_secs(self.wait);
         Ok(deployer.with_lock_wait(wait).allow(self.features()))
     }
