@@ -73,6 +73,7 @@ fn everything_that_a_service_may_say() {
         .port(Port::http(9200))
         .port(Port::udp(9300).named(PortName::new("gossip").unwrap()))
         .volume("own")
+        .update(Update::rolling().surge(0).unavailable(1))
         .liveness(Probe::grpc())
         .mount(Mount::Tmpfs(TmpfsMount { target: "/scratch".into(), size: None }))
         .stop_grace(Duration::from_secs(30))
