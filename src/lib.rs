@@ -27,11 +27,17 @@
 mod open;
 pub mod progress;
 
+#[cfg(feature = "compose")]
+pub use deploykit_compose as compose;
 pub use deploykit_core::*;
+#[cfg(feature = "docker")]
+pub use deploykit_docker as docker;
 #[cfg(feature = "k8s")]
 pub use deploykit_k8s as k8s;
 #[cfg(feature = "local")]
 pub use deploykit_local as local;
+#[cfg(feature = "oci")]
+pub use deploykit_oci as oci;
 pub use open::open;
 
 /// Lets this program serve as the supervisor of the local backend: call it first in `main`, before

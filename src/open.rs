@@ -20,6 +20,14 @@ const BACKENDS: &[Backend] = &[
             Ok(Deployer::new(std::sync::Arc::new(backend)))
         })
     }),
+    #[cfg(feature = "docker")]
+    ("docker", "docker://, docker:///path/to/socket or docker://host:port", |url| {
+        Box::pin(async move {
+            let backend =
+                deploykit_docker::open(deploykit_docker::DockerConfig::from_url(&url)?).await?;
+            Ok(Deployer::new(std::sync::Arc::new(backend)))
+        })
+    }),
     #[cfg(feature = "k8s")]
     ("k8s", "k8s://context/namespace", |url| {
         Box::pin(async move {

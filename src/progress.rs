@@ -1,11 +1,16 @@
 //! Progress for people: bars on a terminal, lines elsewhere.
 
+#[cfg(feature = "oci")]
+mod transfers;
+
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use deploykit_core::model::ServiceName;
 use deploykit_core::{Event, InstanceChange, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+#[cfg(feature = "oci")]
+pub use transfers::{describe_transfer, transfers};
 
 /// Bars on standard error where that is a terminal, lines there where it is not.
 pub fn terminal() -> Box<dyn Progress> {

@@ -72,7 +72,7 @@ async fn startup_gates_the_others_and_readiness_follows_the_instance() {
     eventually("startup is asked", || instance.asked(0) > 10).await;
     assert_eq!((instance.asked(1), instance.asked(2)), (0, 0));
     let last = health.borrow().last.clone().unwrap();
-    assert_eq!((last.probe, last.text.as_str()), ("startup", "503 It: 0"));
+    assert_eq!((last.probe.as_str(), last.text.as_str()), ("startup", "503 It: 0"));
     assert!(!health.borrow().started && health.borrow().failing.is_none());
 
     instance.set(0, 200);
@@ -82,7 +82,7 @@ async fn startup_gates_the_others_and_readiness_follows_the_instance() {
     instance.set(1, 500);
     let now = until(&mut health, |health| !health.ready).await;
     let failing = until(&mut health, |health| health.failing.is_some()).await.failing.unwrap();
-    assert_eq!((failing.probe, failing.text.as_str()), ("readiness", "500 It: 1"));
+    assert_eq!((failing.probe.as_str(), failing.text.as_str()), ("readiness", "500 It: 1"));
     assert!(now.started && !now.restart);
     instance.set(1, 200);
     let now = until(&mut health, |health| health.ready && health.failing.is_none()).await;

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::interpolate::{InterpolateError, interpolate};
 
+/// The most that the values of a file may come to.
+const MAX_BYTES: usize = 8 << 20;
+
 /// Why a file of variables cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
@@ -38,6 +41,7 @@ pub fn dotenv(
     variables: &mut BTreeMap<String, String>,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), DotenvError> {
+    let mut bytes = 0;
     let mut parser = Parser { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
     while parser.next_statement() {
         let Some(name) = parser.name()? else { continue };
@@ -55,6 +59,11 @@ pub fn dotenv(
                 .map_err(|e: InterpolateError| DotenvError { line, what: e.to_string() })?,
             false => raw,
         };
+        bytes += value.len();
+        if bytes > MAX_BYTES {
+            let what = format!("the values come to more than {MAX_BYTES} bytes");
+            return Err(DotenvError { line, what });
+        }
         variables.insert(name, value);
     }
     Ok(())

@@ -19,9 +19,14 @@ pub enum InterpolateError {
     /// Defaults within defaults, too deep.
     #[error("variables are nested more than {MAX_DEPTH} deep")]
     TooDeep,
+    /// Variables whose values are very long.
+    #[error("with its variables the text comes to more than {MAX_BYTES} bytes")]
+    TooLong,
 }
 
 const MAX_DEPTH: usize = 64;
+/// The longest text that may come of another one, in bytes.
+const MAX_BYTES: usize = 1 << 20;
 
 /// Replaces `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME-default}`, `${NAME:?message}`,
 /// `${NAME?message}`, `${NAME:+other}`, `${NAME+other}` (each may hold further variables), and `$$`
@@ -55,6 +60,9 @@ fn expand(
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
+        if out.len() > MAX_BYTES {
+            return Err(InterpolateError::TooLong);
+        }
         out.push_str(&rest[..at]);
         let after = &rest[at + 1..];
         if let Some(tail) = after.strip_prefix('$') {
@@ -179,5 +187,7 @@ mod tests {
         assert_eq!(missing.to_string(), "the variable NONE is required: set it, first");
         let deep = "${A-".repeat(100) + &"}".repeat(100);
         assert_eq!(interpolate(&deep, &lookup), Err(InterpolateError::TooDeep));
+        let long = |_: &str| Some("x".repeat(1 << 20));
+        assert_eq!(interpolate("$A$A$A", &long), Err(InterpolateError::TooLong));
     }
 }

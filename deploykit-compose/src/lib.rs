@@ -3,7 +3,9 @@
 
 mod app;
 mod diagnostic;
+mod discover;
 mod dotenv;
+mod export;
 mod interpolate;
 mod load;
 mod merge;
@@ -11,9 +13,11 @@ mod schema;
 mod short;
 mod yaml;
 
-pub use app::{Converted, SecretSource, to_app};
+pub use app::{Converted, SecretSource, examine, to_app};
 pub use diagnostic::{ComposeError, Diagnostic};
+pub use discover::Selection;
 pub use dotenv::{DotenvError, dotenv};
+pub use export::from_app;
 pub use interpolate::{InterpolateError, interpolate};
 pub use load::{ComposeFile, LoadOptions, Project, Variables, load};
 pub use merge::merge;
@@ -35,7 +39,7 @@ pub use yaml::{Entry, Mapping, Node, Span, Value, to_yaml};
 /// # Errors
 /// [`ComposeError`] where the text is not YAML, or holds no or several documents.
 pub fn from_yaml(text: &str) -> Result<Node, ComposeError> {
-    let source = diagnostic::Source { name: "document".into(), text: text.to_owned() };
+    let source = diagnostic::Source::new("document".into(), text.to_owned());
     let failed = |d| ComposeError::new(vec![d], std::sync::Arc::new(vec![source.clone()]));
     let (mut documents, _) = yaml::parse(text, 0).map_err(failed)?;
     match (documents.pop(), documents.is_empty()) {

@@ -2,6 +2,8 @@
 //!
 //! [Specification](https://github.com/compose-spec/compose-spec/blob/main/13-merge.md)
 
+use std::collections::HashSet;
+
 use crate::diagnostic::Diagnostic;
 use crate::yaml::{Entry, Mapping, Mark, Node, Value};
 
@@ -101,9 +103,9 @@ fn merge_at(base: Node, over: Node, path: &mut Vec<String>) -> Result<Node, Vec<
         }
         Some(Rule::Hosts) => {
             let mut items = sequence(base);
-            let more: Vec<Node> =
-                sequence(over).into_iter().filter(|i| !items.contains(i)).collect();
-            items.extend(more);
+            let there: HashSet<Option<String>> = items.iter().map(Node::scalar_text).collect();
+            let new = |item: &Node| !there.contains(&item.scalar_text());
+            items.extend(sequence(over).into_iter().filter(new));
             Ok(Node::new(Value::List(items), span))
         }
         Some(Rule::Names) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use deploykit_core::model::{AppName, ImageSpec};
+use deploykit_core::model::{AppName, ImageRef, ImageSpec};
 use deploykit_core::{Capabilities, Change, Orchestrator, Result};
 use futures_util::future::BoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -26,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) connect: Box<dyn Fn(Bed) -> BoxFuture<'static, Connected> + Send + Sync>,
     pub(crate) image: ImageSpec,
     pub(crate) program: String,
+    pub(crate) reference: Option<ImageRef>,
     pub(crate) simulated: bool,
     pub(crate) kill_host: Option<Kill>,
     afterwards: Option<Hook>,
@@ -55,6 +56,7 @@ impl Kit {
             connect: Box::new(move |bed| Box::pin(connect(bed))),
             image: ImageSpec::binary(&program),
             program: program.to_string_lossy().into_owned(),
+            reference: None,
             simulated: false,
             kill_host: None,
             afterwards: None,
@@ -67,6 +69,13 @@ impl Kit {
     pub fn image(mut self, image: ImageSpec, program: impl Into<String>) -> Self {
         self.settings.image = image;
         self.settings.program = program.into();
+        self
+    }
+
+    /// The [test application](crate::testapp) as an image of a registry, for backends that run
+    /// executables as well as images: what starts it is its entry point.
+    pub fn reference(mut self, image: ImageRef) -> Self {
+        self.settings.reference = Some(image);
         self
     }
 

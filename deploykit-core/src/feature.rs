@@ -47,7 +47,7 @@ macro_rules! features {
 features! {
     /// `image: {binary: …}`: executables of this machine.
     Executables = "executables";
-    /// `image: {reference: …}`: images of a registry.
+    /// `image: {reference: …}` and `image: {files: …}`: images, of a registry or made here.
     Images = "images";
     /// `resources`.
     Resources = "resources";
@@ -228,6 +228,7 @@ impl Shared<'_> {
         match self.image {
             ImageSpec::Binary(_) => omit(Feature::Executables, image.field("binary")),
             ImageSpec::Reference(_) => omit(Feature::Images, image.field("reference")),
+            ImageSpec::Files(_) => omit(Feature::Images, image.field("files")),
         };
         for (index, mount) in self.mounts.iter().enumerate() {
             let at = path.field("mounts").index(index);

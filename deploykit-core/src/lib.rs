@@ -15,6 +15,7 @@ pub mod model;
 mod observation;
 mod orchestrator;
 mod plan;
+mod policy;
 mod reconciler;
 mod registry;
 mod resolved;
@@ -36,6 +37,7 @@ pub use orchestrator::{
     OutputStream, StepContext,
 };
 pub use plan::{Change, Goal, Intent, Plan, Step};
+pub use policy::ImagePolicy;
 pub use reconciler::Reconciler;
 pub use registry::{Coordinator, Lock, Registered, Registration, ServiceRegistry};
 pub use resolved::{EndpointSpec, ResolvedApp, Template};

@@ -70,6 +70,9 @@ pub struct Template {
     /// The services whose address it is told, with their first declared port.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub peers: BTreeMap<ServiceName, u16>,
+    /// Where the app is isolated, the services that it may reach, and no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reaches: Option<BTreeSet<ServiceName>>,
     /// The networks that it joins.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub networks: BTreeSet<NetworkName>,
@@ -146,6 +149,7 @@ impl ResolvedApp {
             configs,
             volumes,
             peers: peers.collect(),
+            reaches: self.app.isolated.then(|| workload.connects_to.clone()),
             networks: workload.networks.clone(),
             placement: workload.placement.clone(),
             stop_signal: workload.stop_signal,

@@ -245,7 +245,7 @@ jobs:
         "  - services.web.env.DEBUG: `1` where a text is wanted (write it in quotes)".to_owned(),
         "  - services.api.replicas.autoscale.target_cpu: `120%` is not a share; write a whole percentage from 1% to 100%".to_owned(),
         "  - services.api.image: `image` is missing (give it a value)".to_owned(),
-        "  - jobs.migrate.image: unknown word `nginx` (known: binary, reference)".to_owned(),
+        "  - jobs.migrate.image: unknown word `nginx` (known: binary, reference, files)".to_owned(),
         "  - services.db.depends_on.cache: there is no service or job `cache` (known: api, db, web, migrate)".to_owned(),
         "  - services.db.mounts[0].volume.name: no volume `data` is declared (declare it under `volumes:`)".to_owned(),
     ];
@@ -547,5 +547,26 @@ fn a_path_that_is_no_text() {
     assert_eq!(
         error.problems()[0].to_string(),
         "services.web.workdir: the path is no UTF-8, or has a NUL character (rename the file)"
+    );
+}
+
+#[test]
+fn an_image_made_of_files() {
+    let of_files = |copy: &str| {
+        problems(&format!(
+            "{{name: blog, services: {{web: {{image: {{files: {{copies: [{{{copy}}}]}}}}}}}}}}"
+        ))
+    };
+    assert_eq!(
+        of_files("from: web, to: /bin/web, mode: \"0999\""),
+        ["services.web.image.files.copies[0].mode: `0999` is not a file's mode; write its octal \
+          digits in quotes, like \"0644\""]
+    );
+    assert_eq!(
+        of_files("from: web, to: bin/web, mode: \"0644\""),
+        [
+            "services.web.image.files.copies[0].to: `bin/web` is not absolute (begin it with `/`)",
+            "services.web.image.files.program: nothing says what is run (name it, or an entrypoint)",
+        ]
     );
 }

@@ -85,6 +85,7 @@ fn everything() -> Template {
         configs: BTreeMap::from([("title".parse().unwrap(), "Blog".into())]),
         volumes: BTreeMap::from([("data".parse().unwrap(), VolumeScope::PerReplica)]),
         peers: BTreeMap::from([("users".parse().unwrap(), 5432)]),
+        reaches: Some(["users".parse().unwrap()].into()),
         networks: ["back".parse().unwrap()].into(),
         placement: Placement {
             constraints: BTreeMap::from([("disk".into(), "ssd".into())]),

@@ -4,25 +4,23 @@
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use deploykit_agent::wire::{
+    Connection, Lost, decode, decode_answer, encode, read_frame, write_frame,
+};
 use deploykit_core::model::AppName;
-use deploykit_core::{Error, ErrorKind, Result};
+use deploykit_core::{Error, ErrorKind, Observation, Result};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use tokio_util::bytes::BytesMut;
 
+use crate::changes::{Changes, Known};
 use crate::error::{self, BACKEND};
 use crate::folder::Folder;
-use crate::protocol::{
-    Call, Hello, PROTOCOL, Reader, Request, Welcome, Writer, broken, decode, framed, program,
-    receive, receive_frame, send, split_answer,
-};
+use crate::protocol::{Hello, PROTOCOL, Request, Welcome, broken, program};
 use crate::reexec;
 
 /// How long connecting may take, a supervisor's start included.
@@ -49,30 +47,14 @@ pub(crate) struct Client {
     folder: Folder,
     starter: Starter,
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
-}
-
-/// One connection; its tasks end with it.
-#[derive(Debug)]
-struct Connection {
-    calls: mpsc::UnboundedSender<Call<Arc<Request>>>,
-    waiting: Arc<Waiting>,
-    next: AtomicU64,
-    _tasks: JoinSet<()>,
-}
-
-#[derive(Debug, Default)]
-struct Waiting(Mutex<Option<HashMap<u64, oneshot::Sender<BytesMut>>>>);
-
-impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<BytesMut>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// The newest look at each app.
+    seen: Mutex<HashMap<AppName, Known>>,
 }
 
 impl Client {
     /// A client that connects with its first call.
     pub(crate) fn new(folder: Folder, starter: Starter) -> Self {
-        Self { folder, starter, connection: tokio::sync::Mutex::default() }
+        Self { folder, starter, connection: tokio::sync::Mutex::default(), seen: Mutex::default() }
     }
 
     /// The folder.
@@ -83,28 +65,44 @@ impl Client {
     /// Calls the supervisor. A call that was cut off is made again where that is safe. Cancel-safe
     /// in the sense of core's traits: what was dropped has happened wholly or not at all.
     pub(crate) async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
-        let request = Arc::new(request);
         let mut again = is_idempotent(&request);
         loop {
             let connection = self.connection().await?;
-            match connection.call(&request).await {
-                Some(answer) => {
-                    return decode::<Result<T>>(&answer?)?;
-                }
+            match ask(&connection, &request).await? {
+                Some(answer) => return answer,
                 None => self.forget(&connection).await,
             }
             if !std::mem::take(&mut again) {
-                return Err(broken("the supervisor ended before it answered; run it again".into()));
+                return Err(broken("the supervisor ended before it answered; run it again"));
+            }
+        }
+    }
+
+    /// Everything that there is of an app.
+    pub(crate) async fn inspect(&self, app: &AppName) -> Result<Observation> {
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = seen().get(app).map(Known::version);
+        loop {
+            let changes: Changes = self.call(Request::Inspect { app: app.clone(), since }).await?;
+            let mut seen = seen();
+            let mut newest = seen.remove(app);
+            let now = Known::take(&mut newest, changes);
+            seen.extend(newest.map(|newest| (app.clone(), newest)));
+            match now {
+                Some(now) => return Ok(now),
+                None => since = None,
             }
         }
     }
 
     /// Changes of an app from the moment on when this returns, until the connection ends.
     pub(crate) async fn watch(&self, app: &AppName) -> Result<WatchStream> {
-        let (mut reader, mut writer) = self.connect().await?;
-        send(&mut writer, &Call { id: 0, request: Request::Watch { app: app.clone() } }).await?;
-        receive_frame(&mut reader).await?;
-        Ok(WatchStream { reader, _writer: writer })
+        let connection = self.connect().await?;
+        let changes = connection.notices();
+        match ask::<()>(&connection, &Request::Watch { app: app.clone() }).await? {
+            Some(watched) => watched.map(|()| WatchStream { changes, _connection: connection }),
+            None => Err(broken("the supervisor ended before it answered; run it again")),
+        }
     }
 
     async fn connection(&self) -> Result<Arc<Connection>> {
@@ -112,8 +110,7 @@ impl Client {
         if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(Arc::clone(connection));
         }
-        let (reader, writer) = self.connect().await?;
-        let connection = Arc::new(Connection::new(reader, writer));
+        let connection = Arc::new(self.connect().await?);
         *slot = Some(Arc::clone(&connection));
         Ok(connection)
     }
@@ -126,7 +123,7 @@ impl Client {
     }
 
     /// A connection with a supervisor that speaks this protocol.
-    async fn connect(&self) -> Result<(Reader, Writer)> {
+    async fn connect(&self) -> Result<Connection> {
         let deadline = Instant::now() + CONNECT;
         let mut pause = Duration::from_millis(2);
         loop {
@@ -134,7 +131,7 @@ impl Client {
                 return Ok(connection);
             }
             let Starter::Client { keys } = &self.starter else {
-                return Err(broken("the supervisor within this program has ended".into()));
+                return Err(broken("the supervisor within this program has ended"));
             };
             // The folder goes with a supervisor that had nothing left to host.
             Folder::open(self.folder.path())?;
@@ -152,7 +149,7 @@ impl Client {
     }
 
     /// Tries once; nothing where no supervisor answers.
-    async fn knock(&self) -> Result<Option<(Reader, Writer)>> {
+    async fn knock(&self) -> Result<Option<Connection>> {
         let failed = |e| error::io("reach the supervisor", &self.folder.socket(), e);
         let stream = match self.folder.with_socket(|path| StdStream::connect(path)) {
             Ok(stream) => stream,
@@ -176,13 +173,16 @@ impl Client {
             let error = Error::new(ErrorKind::Unauthorized, "reach the supervisor", message);
             return Err(error.on(BACKEND).with("path", self.folder.path().display()));
         }
-        let (mut reader, mut writer) = framed(stream);
+        let (mut reader, mut writer) = stream.into_split();
         let greeting = async {
-            send(&mut writer, &Hello { protocol: PROTOCOL, program: program() }).await?;
-            receive::<Welcome, _>(&mut reader).await
+            let hello = encode(&Hello { protocol: PROTOCOL, program: program() })?;
+            write_frame(&mut writer, &hello).await?;
+            decode::<Welcome>(&read_frame(&mut reader).await?)
         };
         match timeout(FIRST_WORD, greeting).await {
-            Ok(Ok(welcome)) if welcome.protocol == PROTOCOL => Ok(Some((reader, writer))),
+            Ok(Ok(welcome)) if welcome.protocol == PROTOCOL => {
+                Ok(Some(Connection::new(reader, writer)))
+            }
             Ok(Ok(welcome)) => Err(self.foreign(&welcome)),
             // It was just ending.
             Ok(Err(_)) => Ok(None),
@@ -209,70 +209,33 @@ impl Client {
 
 /// Items of [`Client::watch`].
 pub(crate) struct WatchStream {
-    reader: Reader,
-    _writer: Writer,
+    changes: watch::Receiver<u64>,
+    _connection: Connection,
 }
 
 impl WatchStream {
     /// Waits for the next change. Cancel-safe.
     pub(crate) async fn changed(&mut self) -> Result<()> {
-        receive_frame(&mut self.reader).await.map(drop)
+        self.changes.changed().await.map_err(|_| broken("the connection ended"))
     }
 }
 
-impl Connection {
-    fn new(mut reader: Reader, mut writer: Writer) -> Self {
-        let (calls, mut outgoing) = mpsc::unbounded_channel::<Call<Arc<Request>>>();
-        let waiting = Arc::new(Waiting(Mutex::new(Some(HashMap::new()))));
-        let mut tasks = JoinSet::new();
-        let lost = Arc::clone(&waiting);
-        tasks.spawn(async move {
-            while let Some(call) = outgoing.recv().await {
-                let call = Call { id: call.id, request: &*call.request };
-                if send(&mut writer, &call).await.is_err() {
-                    lost.lock().take();
-                    return;
-                }
-            }
-        });
-        let lost = Arc::clone(&waiting);
-        tasks.spawn(async move {
-            while let Ok(frame) = receive_frame(&mut reader).await {
-                let Some((id, result)) = split_answer(frame) else { break };
-                let asker = lost.lock().as_mut().and_then(|waiting| waiting.remove(&id));
-                if let Some(asker) = asker {
-                    let _ = asker.send(result);
-                }
-            }
-            // Everyone who still waits learns that the connection is gone.
-            lost.lock().take();
-        });
-        Self { calls, waiting, next: AtomicU64::new(1), _tasks: tasks }
-    }
-
-    fn is_closed(&self) -> bool {
-        self.waiting.lock().is_none()
-    }
-
-    /// Nothing where the connection was lost before the answer came.
-    async fn call(&self, request: &Arc<Request>) -> Option<Result<BytesMut>> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, answer) = oneshot::channel();
-        self.waiting.lock().as_mut()?.insert(id, sender);
-        self.calls.send(Call { id, request: Arc::clone(request) }).ok()?;
-        let deadline = deadline(request);
-        match timeout(deadline, answer).await {
-            Ok(answer) => answer.ok().map(Ok),
-            Err(_) => {
-                if let Some(waiting) = self.waiting.lock().as_mut() {
-                    waiting.remove(&id);
-                }
-                let message =
-                    format!("no answer within {} s; it may still happen", deadline.as_secs());
-                Some(
-                    Err(Error::new(ErrorKind::Timeout, "call the supervisor", message).on(BACKEND)),
-                )
-            }
+/// Nothing where the connection was lost before the answer came.
+async fn ask<T: DeserializeOwned>(
+    connection: &Connection,
+    request: &Request,
+) -> Result<Option<Result<T>>> {
+    let deadline = deadline(request);
+    match connection.call(request, deadline).await {
+        Ok(answer) => decode_answer(&answer).map(Some).map_err(broken),
+        Err(Lost::Connection) => Ok(None),
+        Err(Lost::Deadline) => {
+            let message = format!("no answer within {} s; it may still happen", deadline.as_secs());
+            Err(Error::new(ErrorKind::Timeout, "call the supervisor", message).on(BACKEND))
+        }
+        Err(Lost::Unsendable(e)) => {
+            let error = Error::new(ErrorKind::Invalid, "call the supervisor", e.to_string());
+            Err(error.on(BACKEND))
         }
     }
 }

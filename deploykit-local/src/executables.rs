@@ -13,6 +13,7 @@ use deploykit_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::error;
+use crate::process::boot_id;
 
 const ALGORITHM: &str = "sha256:";
 /// A file that was changed less than this before it was read might be changed again without its
@@ -24,7 +25,8 @@ const TRIES: usize = 3;
 /// The store: `<folder>/<sha256>` holds the content, `<folder>/known/<path>` what is known of a
 /// file without reading it.
 ///
-/// Any number of processes may use one store at once.
+/// Any number of processes may use one store at once. The supervisor brings what instances run to
+/// the disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Executables {
     folder: PathBuf,
@@ -42,6 +44,8 @@ struct Fingerprint {
 
 #[derive(Serialize, Deserialize)]
 struct Known {
+    /// Copies are not on the disk at once: what is known may not be true after a power cut.
+    boot: String,
     path: PathBuf,
     fingerprint: Fingerprint,
     digest: String,
@@ -146,7 +150,8 @@ impl Executables {
 
     fn known(&self, entry: &Path, path: &Path, fingerprint: &Fingerprint) -> Option<String> {
         let known: Known = serde_json::from_slice(&fs::read(entry).ok()?).ok()?;
-        if known.path != path || known.fingerprint != *fingerprint {
+        let boot = boot_id().ok()?;
+        if known.boot != boot || known.path != path || known.fingerprint != *fingerprint {
             return None;
         }
         // Using it renews its time, which is what the grace of `collect` goes by.
@@ -172,7 +177,8 @@ impl Executables {
         if read_at - nanos(changed) < CLOCK_STEP.as_nanos() as i128 {
             return;
         }
-        let known = Known { path, fingerprint, digest: digest.to_owned() };
+        let Ok(boot) = boot_id() else { return };
+        let known = Known { boot, path, fingerprint, digest: digest.to_owned() };
         let Ok(text) = serde_json::to_vec(&known) else { return };
         let temporary = self.temporary("known/");
         if fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, entry)).is_err() {
@@ -208,17 +214,10 @@ impl Executables {
             target.write_all(&buffer[..read])?;
         }
         let digest = format!("{ALGORITHM}{}", hex(context.finish().as_ref()));
-        let path = self.path(&digest);
-        if path.exists() {
-            target.set_modified(SystemTime::now())?;
-            fs::rename(temporary, &path)?;
-            return Ok(digest);
-        }
         target.set_permissions(fs::Permissions::from_mode(0o500))?;
-        target.sync_all()?;
         drop(target);
-        fs::rename(temporary, &path)?;
-        File::open(&self.folder)?.sync_all()?;
+        // One that is there already is replaced: this one is known to be whole.
+        fs::rename(temporary, self.path(&digest))?;
         Ok(digest)
     }
 }

@@ -61,6 +61,11 @@ impl Folder {
         self.path.join("state.db")
     }
 
+    /// What was written to the SQLite file lately.
+    pub(crate) fn write_ahead_log(&self) -> PathBuf {
+        self.path.join("state.db-wal")
+    }
+
     /// The supervisor's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.path.join("supervisor.sock")

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deploykit_core::model::{AppName, ServiceName};
-use deploykit_core::{Instance, LogLine, LogQuery, Observation, OutputStream, Result};
+use deploykit_core::{Instance, LogLine, LogQuery, OutputStream, Result};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
 use crate::client::Client;
 use crate::error;
 use crate::logs;
-use crate::protocol::Request;
 
 /// How often files are looked at for more while they are followed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -69,8 +68,7 @@ impl Follower {
     /// Opens the files of instances that are new. Those that came while we follow are read from
     /// their first line on.
     async fn find(&mut self, first: bool) -> Result<()> {
-        let seen: Observation =
-            self.client.call(Request::Inspect { app: self.app.clone() }).await?;
+        let seen = self.client.inspect(&self.app).await?;
         let present: BTreeSet<&str> = seen.instances.iter().map(|i| i.id.as_str()).collect();
         self.known.retain(|id| present.contains(id.as_str()));
         for instance in seen.instances.iter().filter(|i| wanted(&self.query, i)) {

@@ -146,7 +146,7 @@ impl Runtime for Local {
     }
 
     async fn inspect(&self, app: &AppName) -> Result<Observation> {
-        self.client.call(Request::Inspect { app: app.clone() }).await
+        self.client.inspect(app).await
     }
 
     async fn watch(&self, app: &AppName) -> Result<BoxStream<'static, Result<()>>> {

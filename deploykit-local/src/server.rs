@@ -1,23 +1,23 @@
 //! The supervisor's socket: who may speak, and a task for each request.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use deploykit_agent::wire::{
+    Call, decode, encode, encode_answer, read_frame, write_frame, write_frames,
+};
 use deploykit_core::{Lease, Result};
-use futures_util::SinkExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
-use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::error;
 use crate::folder::Folder;
-use crate::protocol::{
-    Call, Hello, PROTOCOL, Request, Welcome, Writer, encode_answer, framed, program, receive, send,
-};
+use crate::protocol::{Hello, PROTOCOL, Request, Welcome, program};
 use crate::supervisor::Supervisor;
 
 /// How long a client may take to say its first word.
@@ -38,7 +38,7 @@ impl Server {
         let path = folder.socket();
         let failed = |e| error::io("listen on the supervisor's socket", &path, e);
         match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
             _ => {}
         }
         let listener = folder.with_socket(|path| UnixListener::bind(path)).map_err(failed)?;
@@ -77,30 +77,31 @@ impl Server {
 }
 
 /// Speaks with one client until it leaves.
-async fn converse(supervisor: Arc<Supervisor>, stream: UnixStream) -> Result<()> {
-    let peer = stream.peer_cred().map_err(|e| crate::protocol::broken(e.to_string()))?;
+async fn converse(supervisor: Arc<Supervisor>, stream: UnixStream) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
     if peer.uid() != rustix::process::getuid().as_raw() {
         return Ok(());
     }
-    let (mut reader, mut writer) = framed(stream);
-    let hello = tokio::time::timeout(FIRST_WORD, receive::<Hello, _>(&mut reader));
-    let hello = hello.await.map_err(|_| crate::protocol::broken("no first word".into()))??;
+    let (mut reader, mut writer) = stream.into_split();
+    let hello = tokio::time::timeout(FIRST_WORD, read_frame(&mut reader)).await??;
+    let hello: Hello = decode(&hello)?;
     let welcome = Welcome { protocol: PROTOCOL, program: program(), pid: std::process::id() };
-    send(&mut writer, &welcome).await?;
+    write_frame(&mut writer, &encode(&welcome)?).await?;
     if hello.protocol != PROTOCOL {
         return Ok(());
     }
     let (answers, waiting) = mpsc::channel(BACKLOG);
-    let write = tokio::spawn(write_answers(writer, waiting));
+    let write = tokio::spawn(write_frames(writer, waiting));
     let mut leases: Vec<Lease> = Vec::new();
-    loop {
-        let Ok(Call { id, request }) = receive(&mut reader).await else { break };
+    while let Ok(call) = read_frame(&mut reader).await {
+        let Ok(Call { id, request }) = decode(&call) else { break };
         let (supervisor, answers) = (Arc::clone(&supervisor), answers.clone());
         match request {
             Request::Watch { app } => {
                 let mut changes = supervisor.subscribe(&app);
+                // Answered once; what follows answers no call.
                 tokio::spawn(async move {
-                    loop {
+                    for id in std::iter::once(id).chain(std::iter::repeat(0)) {
                         if answers.send(encode_answer(id, &Ok(()))).await.is_err() {
                             return;
                         }
@@ -133,12 +134,4 @@ async fn converse(supervisor: Arc<Supervisor>, stream: UnixStream) -> Result<()>
         let _ = supervisor.renew(&lease, Duration::ZERO);
     }
     Ok(())
-}
-
-async fn write_answers(mut writer: Writer, mut waiting: mpsc::Receiver<Bytes>) {
-    while let Some(answer) = waiting.recv().await {
-        if writer.send(answer).await.is_err() {
-            return;
-        }
-    }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use deploykit_agent::wire::SecretText;
 use deploykit_core::model::{AppName, SecretName};
 use deploykit_core::{Entry, Expected, Fence, Lease, Result, SecretStore, SecretValue, StateStore};
 
-use crate::protocol::{Request, broken};
+use crate::protocol::Request;
 use crate::runtime::Local;
-use crate::secrets::Wire;
 
 #[async_trait]
 impl StateStore for Local {
@@ -58,7 +58,7 @@ impl Local {
         value: &SecretValue,
         only_first: bool,
     ) -> Result<u64> {
-        let (app, name, value) = (app.clone(), name.clone(), Wire::from(value));
+        let (app, name, value) = (app.clone(), name.clone(), SecretText::from(value));
         self.client.call(Request::PutSecret { app, name, value, only_first }).await
     }
 }
@@ -74,11 +74,11 @@ impl SecretStore for Local {
     }
 
     async fn get(&self, app: &AppName, name: &SecretName, version: u64) -> Result<SecretValue> {
-        let value: Wire = self
+        let value: SecretText = self
             .client
             .call(Request::GetSecret { app: app.clone(), name: name.clone(), version })
             .await?;
-        value.value().ok_or_else(|| broken("a secret's value was cut".into()))
+        Ok(value.value())
     }
 
     async fn versions(&self, app: &AppName, name: &SecretName) -> Result<Vec<u64>> {

@@ -268,7 +268,8 @@ async fn stale_and_damaged() {
     assert_eq!(error.kind(), deploykit_core::ErrorKind::Corrupt, "{error}");
     assert!(error.message().contains("was left as it is"), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), damaged);
-    assert!(supervisor(&bed.folder()).is_none());
+    eventually("the one that refused has ended", async || supervisor(&bed.folder()).is_none())
+        .await;
 
     std::fs::write(&path, &whole).unwrap();
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
@@ -300,7 +301,7 @@ async fn other_protocol() {
     assert_eq!(error.kind(), deploykit_core::ErrorKind::Unsupported);
     assert_eq!(
         error.message(),
-        "the folder's supervisor is deploykit 9.0.0 with protocol 7, and this program is deploykit 0.1.0 with protocol 1: \
+        "the folder's supervisor is deploykit 9.0.0 with protocol 7, and this program is deploykit 0.1.0 with protocol 2: \
          use that version, or end it with `kill 4711` and run this again (its instances go on and are adopted)"
     );
 }

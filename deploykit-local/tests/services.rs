@@ -307,7 +307,7 @@ async fn without_its_key_a_folder_gives_no_secret() {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(
             error.message(),
-            "the folder's key is missing, and its secrets cannot be read without it: put the key \
+            "the key is missing, and the secrets cannot be read without it: put the key \
              file back, or delete the secrets and set them anew"
         );
     }

@@ -34,11 +34,11 @@ impl Digest {
 
     /// The digest of what a hasher has seen.
     pub(crate) fn finish(hasher: Sha256) -> Self {
-        use std::fmt::Write as _;
         let mut text = PREFIX.to_owned();
         for byte in hasher.finalize() {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
+            for digit in [byte >> 4, byte & 15] {
+                text.extend(char::from_digit(digit.into(), 16));
+            }
         }
         Self(text)
     }

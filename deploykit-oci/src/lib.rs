@@ -7,16 +7,20 @@ mod digest;
 mod dockerfile;
 mod dockerignore;
 mod error;
+mod images;
 mod layout;
 mod reference;
 mod registry;
+pub mod sign;
 pub mod spec;
 mod unpack;
+pub mod versions;
 
-pub use build::{Compression, Recipe, join_platforms};
+pub use build::{Compression, CopyOptions, Recipe, join_platforms};
 pub use digest::{Digest, DigestError};
 pub use dockerfile::{Dockerfile, DockerfileError, Heredoc, Instruction};
 pub use dockerignore::DockerIgnore;
+pub use images::Images;
 pub use layout::{BlobReader, BlobWriter, Layout};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{

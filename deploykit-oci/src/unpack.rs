@@ -159,7 +159,8 @@ impl Unpacker {
             }
             EntryType::Regular | EntryType::Continuous => {
                 let time = header.mtime().map_err(refused)?;
-                self.root.file(&path, mode, owner, time, entry).map_err(refused)
+                let attributes = attributes(entry).map_err(refused)?;
+                self.root.file(&path, mode, owner, time, &attributes, entry).map_err(refused)
             }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
@@ -172,6 +173,19 @@ impl Unpacker {
             _ => Err(bad("only files, folders and links are unpacked, no device or pipe")),
         }
     }
+}
+
+/// The extended attributes that the format `pax` says of an entry: those that users may set, and
+/// what a program is allowed. One whose value has a line break is not read, and is left out.
+fn attributes(entry: &mut Entry<'_, impl Read>) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut attributes = Vec::new();
+    for record in entry.pax_extensions()?.into_iter().flatten().flatten() {
+        let name = record.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr."));
+        if let Some(name) = name.filter(|n| n.starts_with("user.") || *n == "security.capability") {
+            attributes.push((name.to_owned(), record.value_bytes().to_vec()));
+        }
+    }
+    Ok(attributes)
 }
 
 /// A path within the image, its parts joined by single slashes.

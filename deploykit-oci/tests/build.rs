@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use deploykit_core::ErrorKind;
 use deploykit_oci::spec::{Descriptor, Platform};
-use deploykit_oci::{Compression, DockerIgnore, Layout, Recipe, join_platforms};
+use deploykit_oci::{Compression, CopyOptions, DockerIgnore, Layout, Recipe, join_platforms};
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
@@ -107,9 +107,10 @@ fn modes_owners_and_times_are_what_was_asked_for() {
     write(source.path(), "skip/keep", b"y");
     fs::set_permissions(source.path().join("run"), fs::Permissions::from_mode(0o700)).unwrap();
     let ignore = DockerIgnore::parse("skip\n!skip/keep\n").unwrap();
+    let options = CopyOptions { owner: (7, 8), mode: None, ignore };
     let layout = Layout::open(store.path()).unwrap();
     let recipe = Recipe::scratch(amd64()).epoch(42);
-    let recipe = recipe.copy_some(source.path(), "/srv", (7, 8), &ignore).unwrap();
+    let recipe = recipe.copy_with(source.path(), "/srv", &options).unwrap();
     let recipe = recipe.file("/etc/x", 0o400, (1, 2), *b"secret-free").unwrap();
     let image = recipe.temporary_folder().unwrap().build(&layout).unwrap();
     let entries = entries(&layout, &image);
@@ -332,4 +333,41 @@ fn umoci_unpacks_our_images() {
     let root = target.join("rootfs/srv");
     assert_eq!(fs::read(root.join(&long)).unwrap(), b"long");
     assert_eq!(fs::read_link(root.join("link")).unwrap().as_os_str().len(), 153);
+}
+
+#[test]
+fn hard_links_and_attributes_go_there_and_come_back() {
+    use std::os::unix::fs::MetadataExt;
+    let (source, store, out) = (folder(), folder(), folder());
+    write(source.path(), "b/first", b"content");
+    fs::hard_link(source.path().join("b/first"), source.path().join("a")).unwrap();
+    write(source.path(), "c", b"other");
+    let set = |name: &str, value: &[u8]| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(source.path().join("c"), name, value, flags)
+    };
+    let has_attributes = set("user.deploykit", b"x =y").is_ok();
+    // cap_net_bind_service=ep; only root may set it.
+    let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let has_capability = set("security.capability", &capability).is_ok();
+    let layout = Layout::open(store.path()).unwrap();
+    let image = scratch(source.path()).build(&layout).unwrap();
+    let target = out.path().join("root");
+    layout.unpack(&image.digest, &target, deploykit_oci::UnpackLimits::default()).unwrap();
+    let inode = |name: &str| fs::metadata(target.join("srv").join(name)).unwrap().ino();
+    assert_eq!(inode("a"), inode("b/first"));
+    assert_ne!(inode("a"), inode("c"));
+    assert_eq!(fs::read(target.join("srv/b/first")).unwrap(), b"content");
+    let get = |name: &str| {
+        let mut value = Vec::with_capacity(100);
+        let path = target.join("srv/c");
+        rustix::fs::getxattr(path, name, rustix::buffer::spare_capacity(&mut value)).unwrap();
+        value
+    };
+    if has_attributes {
+        assert_eq!(get("user.deploykit"), b"x =y");
+    }
+    if has_capability {
+        assert_eq!(get("security.capability"), capability);
+    }
 }

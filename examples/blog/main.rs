@@ -5,6 +5,8 @@
 //! name.
 #![allow(unreachable_pub, reason = "a program has no one outside to reach its items")]
 
+#[path = "../agent.rs"]
+mod agent;
 mod app;
 mod deploy;
 mod http;
@@ -79,6 +81,7 @@ async fn run(arguments: Arguments) -> Result<bool> {
         None => {
             let url = arguments.on.unwrap_or_else(own_folder);
             let url = with_registry(url, arguments.registry);
+            agent::ensure(&url)?;
             tokio::select! {
                 passed = walkthrough::run(url.clone(), arguments.keep) => passed,
                 _ = tokio::signal::ctrl_c() => interrupted(&url, arguments.keep).await,

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use deploykit::model::{AppName, ServiceName};
 use deploykit::{Change, Deployer, Error, ErrorKind, Plan, Result};
 
-use crate::file::{self, FileArguments};
+use crate::compose::{FileArguments, store_secrets};
+use crate::file;
+use crate::image::TrustArguments;
 use crate::output::Output;
 use crate::{Backend, look};
 
@@ -20,13 +22,15 @@ pub struct PlanArguments {
     /// End with exit code 3 where there is something to do.
     #[arg(long)]
     detailed_exitcode: bool,
+    #[command(flatten)]
+    trust: TrustArguments,
 }
 
 impl PlanArguments {
     pub async fn run(&self, backend: &Backend, output: &Output) -> Result<ExitCode> {
-        let app = self.file.app()?;
-        let deployer = backend.open().await?;
-        let plan = deploy(&deployer, app).await?;
+        let source = self.file.source(backend, output)?;
+        let deployer = self.trust.apply(backend.open().await?)?;
+        let plan = deploy(&deployer, source.app).await?;
         if let Some(path) = &self.out {
             file::write(path, &plan.to_json()?)?;
         }
@@ -37,19 +41,23 @@ impl PlanArguments {
 }
 
 #[derive(clap::Args)]
-#[group(required = true, multiple = true)]
 pub struct UpArguments {
-    /// The app's file, as YAML or JSON; `-` for standard input.
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
-    /// A plan that `plan --out` has written; with --file too, one of that file's app.
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    file: FileArguments,
+    #[command(flatten)]
+    trust: TrustArguments,
+    /// A plan that `plan --out` has written; with --file too, one of that file's app. Its images
+    /// were verified when it was made, so --verify-key belongs there.
+    #[arg(long, value_name = "FILE", conflicts_with = "verify_key")]
     plan: Option<PathBuf>,
 }
 
 impl UpArguments {
     pub async fn run(&self, backend: &Backend, output: &Output) -> Result<()> {
-        let app = self.file.as_deref().map(file::app).transpose()?;
+        let source = match self.plan.is_none() || self.file.is_stated() {
+            true => Some(self.file.source(backend, output)?),
+            false => None,
+        };
         let plan = match &self.plan {
             Some(path) => {
                 let plan = Plan::from_json(&file::text(path)?);
@@ -57,18 +65,21 @@ impl UpArguments {
             }
             None => None,
         };
-        if let (Some(app), Some(plan)) = (&app, &plan)
-            && app.name != *plan.app()
+        if let (Some(source), Some(plan)) = (&source, &plan)
+            && source.app.name != *plan.app()
         {
-            let message =
-                format!("the plan is of the app {}, the file of {}", plan.app(), app.name);
+            let name = &source.app.name;
+            let message = format!("the plan is of the app {}, the file of {name}", plan.app());
             return Err(Error::new(ErrorKind::Invalid, "read the plan", message));
         }
-        let deployer = backend.open().await?;
-        let plan = match (plan, app) {
+        let deployer = self.trust.apply(backend.open().await?)?;
+        let plan = match (plan, source) {
             (Some(plan), _) => plan,
-            (None, Some(app)) => deploy(&deployer, app).await?,
-            (None, None) => return Ok(()), // clap asks for one of the two.
+            (None, Some(source)) => {
+                store_secrets(backend, &deployer, &source, output).await?;
+                deploy(&deployer, source.app).await?
+            }
+            (None, None) => return Ok(()), // Without a plan there is a source.
         };
         apply(&deployer, plan, output).await
     }

@@ -2,38 +2,24 @@
 
 use std::fmt::Display;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use deploykit::model::App;
 use deploykit::{Error, ErrorKind, Result};
 
-#[derive(clap::Args)]
-pub struct FileArguments {
-    /// The app's file, as YAML or JSON; `-` for standard input.
-    #[arg(short, long, value_name = "FILE")]
-    file: PathBuf,
-}
-
-impl FileArguments {
-    /// The app in the file.
-    pub fn app(&self) -> Result<App> {
-        app(&self.file)
-    }
-}
-
-/// The app in a file.
-pub fn app(path: &Path) -> Result<App> {
-    App::from_yaml(&text(path)?).map_err(|error| error.with("file", path.display()))
-}
+/// The most bytes that are read of a file: more than any reader of them takes.
+const MOST: u64 = 16 << 20;
 
 /// The text of a file that the caller has named.
 pub fn text(path: &Path) -> Result<String> {
     let read = match path.to_str() {
         Some("-") => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
+            std::io::stdin().take(MOST).read_to_string(&mut text).map(|_| text)
         }
-        _ => std::fs::read_to_string(path),
+        _ => std::fs::File::open(path).and_then(|file| {
+            let mut text = String::new();
+            file.take(MOST).read_to_string(&mut text).map(|_| text)
+        }),
     };
     read.map_err(|e| {
         Error::new(ErrorKind::Invalid, "read the file", e.to_string()).with("file", path.display())

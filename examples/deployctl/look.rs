@@ -1,32 +1,13 @@
 //! Commands that look and change nothing.
 
-use deploykit::model::{App, AppName, ServiceName};
+use deploykit::model::{AppName, ServiceName};
 use deploykit::{
     Deployer, Error, ErrorKind, Instance, InstanceState, LogQuery, Outcome, Result, Revision,
     Status,
 };
 use futures_util::StreamExt;
 
-use crate::Backend;
 use crate::output::{Output, age, table};
-
-/// Says that an app is valid; where a backend is named, also that it honours all of it.
-pub async fn validate(backend: &Backend, app: &App, output: &Output) -> Result<()> {
-    if backend.on.is_some() {
-        let deployer = backend.open().await?;
-        let name = deployer.backend().name();
-        let allowed = backend.allow.iter().copied().collect();
-        let refused = deployer.backend().capabilities().check(app, name, &allowed);
-        if !refused.is_empty() {
-            let message = format!("{name} cannot honour all of it");
-            return Err(Error::new(ErrorKind::Unsupported, "validate the app", message)
-                .with("app", &app.name)
-                .with_problems(refused));
-        }
-    }
-    let (services, jobs) = (app.services.len(), app.jobs.len());
-    output.value(app, || format!("{} is valid: {services} services, {jobs} jobs", app.name))
-}
 
 /// What an app is and what runs of it; without an app, the apps.
 pub async fn status(deployer: &Deployer, app: &Option<AppName>, output: &Output) -> Result<()> {

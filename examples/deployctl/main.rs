@@ -10,8 +10,10 @@ mod autostart;
 mod change;
 #[cfg(feature = "k8s")]
 mod cluster;
+mod compose;
 mod exec;
 mod file;
+mod image;
 mod look;
 mod output;
 mod secret;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use deploykit::model::AppName;
-use deploykit::{Deployer, ErrorKind, Feature, Result};
+use deploykit::{Deployer, ErrorKind, Result};
 
 use output::Output;
 
@@ -52,23 +54,20 @@ struct Backend {
     /// The backend [default: local://]
     #[arg(long, global = true, value_name = "URL")]
     on: Option<String>,
-    /// A part of the model that the backend may leave out where it cannot honour it; repeatable.
-    #[arg(long, global = true, value_name = "FEATURE", value_parser = feature)]
-    allow: Vec<Feature>,
+    /// A part of the model that the backend may leave out where it cannot honour it, or a key of
+    /// Compose files (like services.*.container_name) that the model has nothing for; repeatable.
+    #[arg(long, global = true, value_name = "FEATURE")]
+    allow: Vec<compose::Omission>,
     /// How long to wait for another deployer of the same app to end.
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
     wait: u64,
-}
-
-fn feature(text: &str) -> Result<Feature, serde_json::Error> {
-    serde_json::from_value(text.into())
 }
 
 impl Backend {
     async fn open(&self) -> Result<Deployer> {
         let deployer = deploykit::open(self.on.as_deref().unwrap_or("local://")).await?;
         let wait = Duration::from_secs(self.wait);
-        Ok(deployer.with_lock_wait(wait).allow(self.allow.iter().copied()))
+        Ok(deployer.with_lock_wait(wait).allow(self.features()))
     }
 }
 
@@ -100,13 +99,18 @@ enum Command {
     /// Remove an app; its volumes stay unless they are named to go too.
     Down(change::DownArguments),
     /// Check an app's file; with --on, also what that backend could not honour of it.
-    Validate(file::FileArguments),
+    Validate(compose::FileArguments),
+    /// Print a Compose project with everything in its place; of an app's own file, the Compose
+    /// file that loads to the same app.
+    Config(compose::FileArguments),
     /// Write the objects of Kubernetes that an app would be, as YAML, without a cluster.
     #[cfg(feature = "k8s")]
-    Render(file::FileArguments),
+    Render(compose::FileArguments),
     /// List the rights in the cluster that deploys need and this user does not have.
     #[cfg(feature = "k8s")]
     Doctor,
+    /// Build, push, pull, list, promote, prune, sign, verify and inspect images.
+    Image(image::ImageArguments),
     /// Write a systemd unit that brings the apps of a local backend back after a boot.
     Autostart(autostart::AutostartArguments),
 }
@@ -132,10 +136,12 @@ async fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     let backend = &arguments.backend;
     // A file that cannot be used is said before a backend is asked.
     match &arguments.command {
-        Command::Validate(args) => look::validate(backend, &args.app()?, output).await?,
+        Command::Validate(args) => args.validate(backend, output).await?,
+        Command::Config(args) => args.config(output)?,
         Command::Plan(args) => return args.run(backend, output).await,
         Command::Up(args) => args.run(backend, output).await?,
         Command::Secret(command) => command.run(backend, output).await?,
+        Command::Image(args) => args.run(output).await?,
         Command::Exec(args) => return args.run(&backend.open().await?).await,
         Command::Status { app } => look::status(&backend.open().await?, app, output).await?,
         Command::History { app } => look::history(&backend.open().await?, app, output).await?,
@@ -146,7 +152,7 @@ async fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         Command::Run(args) => args.run(&backend.open().await?, output).await?,
         Command::Down(args) => args.run(&backend.open().await?, output).await?,
         #[cfg(feature = "k8s")]
-        Command::Render(args) => cluster::render(backend, args.app()?).await?,
+        Command::Render(args) => cluster::render(backend, args.source(backend, output)?.app).await?,
         #[cfg(feature = "k8s")]
         Command::Doctor => return cluster::doctor(backend, output).await,
         Command::Autostart(args) => args.run(&backend.open().await?, output)?,

@@ -32,10 +32,13 @@ impl Output {
         if !self.json {
             return deploykit::progress::terminal();
         }
-        Box::new(|event: &Event| {
-            // Whoever has stopped reading does not stop the apply.
-            let _ = writeln!(stdout(), "{}", json(event));
-        })
+        Box::new(|event: &Event| Self::event(event))
+    }
+
+    /// Writes something that happened as a line of JSON.
+    pub fn event(event: &impl Serialize) {
+        // Whoever has stopped reading does not stop what goes on.
+        let _ = writeln!(stdout(), "{}", json(event));
     }
 
     /// Writes an error.

@@ -19,7 +19,7 @@ fn help_documents_the_exit_codes() {
 fn bad_usage_ends_with_2() {
     let ctl = Ctl::new();
     for (args, message) in [
-        (&["up"][..], "<--file <FILE>|--plan <FILE>>"),
+        (&["up"][..], "there is no compose.yaml in "),
         (&["scale", "shop", "web", "many"], "invalid value 'many' for '<REPLICAS>'"),
         (&["status", "Shop"], "`Shop` is not a name: it contains `S`"),
         (&["--allow", "speed", "status"], "unknown variant `speed`, expected one of `executables`"),

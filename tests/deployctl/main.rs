@@ -1,8 +1,10 @@
 //! The example `deployctl`, run as people run it: what it prints, what it does, how it ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![cfg(feature = "local")]
+#![cfg(all(feature = "compose", feature = "local", feature = "oci"))]
 
+mod compose;
 mod files;
+mod images;
 mod life;
 mod plans;
 mod secrets;
@@ -48,8 +50,10 @@ impl Ctl {
         let program = built.parent().and_then(Path::parent).unwrap().join("examples/deployctl");
         assert!(program.exists(), "build it first: cargo build --example deployctl");
         let mut command = Command::new(program);
+        if !args.contains(&"--on") {
+            command.args(["--on", &format!("local://{}", self.path("state").display())]);
+        }
         command
-            .args(["--on", &format!("local://{}", self.path("state").display())])
             .args(args)
             .env("XDG_CONFIG_HOME", self.path("config"))
             .stdin(Stdio::piped())

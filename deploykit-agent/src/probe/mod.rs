@@ -45,6 +45,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use deploykit_core::model::{Check, Probe, Probes};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -80,17 +81,17 @@ impl Target {
 }
 
 /// What a probe was told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Answer {
     /// `startup`, `readiness` or `liveness`.
-    pub probe: &'static str,
+    pub probe: String,
     /// What the instance answered, or why it could not be asked.
     pub text: String,
 }
 
 /// What the probes say of an instance.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Health {
     /// The startup probe has passed, or there is none.
@@ -187,7 +188,7 @@ async fn step(
                 health.failing.take_if(|answer| of_this(answer)).is_some()
             }
             Err(text) => {
-                let answer = Answer { probe: name, text };
+                let answer = Answer { probe: name.to_owned(), text };
                 let news = failed && health.failing.as_ref() != Some(&answer);
                 if failed {
                     health.failing = Some(answer.clone());

@@ -39,7 +39,7 @@ impl BackendAddress {
 }
 
 /// The counters of a proxy since it was bound.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Requests (TCP: connections) taken from clients.

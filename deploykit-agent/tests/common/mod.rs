@@ -230,7 +230,11 @@ pub struct Client {
 
 impl Client {
     pub fn new(proxy: &ServiceProxy) -> Self {
-        Self { addr: proxy.address(), sender: None }
+        Self::at(proxy.address())
+    }
+
+    pub fn at(addr: SocketAddr) -> Self {
+        Self { addr, sender: None }
     }
 
     /// One request; the answer's body is checked. The id of the instance, or what went wrong.
@@ -296,7 +300,17 @@ pub fn load(
     stop: Arc<std::sync::atomic::AtomicBool>,
     request: fn(u64) -> (&'static str, usize, usize),
 ) -> JoinHandle<Load> {
-    let clients: Vec<_> = (0..connections).map(|_| Client::new(proxy)).collect();
+    load_at(proxy.address(), connections, least, stop, request)
+}
+
+pub fn load_at(
+    addr: SocketAddr,
+    connections: u64,
+    least: u64,
+    stop: Arc<std::sync::atomic::AtomicBool>,
+    request: fn(u64) -> (&'static str, usize, usize),
+) -> JoinHandle<Load> {
+    let clients: Vec<_> = (0..connections).map(|_| Client::at(addr)).collect();
     tokio::spawn(async move {
         let mut tasks = JoinSet::new();
         for (index, mut client) in (0..).zip(clients) {

@@ -1,7 +1,6 @@
 //! The fields that services and jobs have in common.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use deploykit_core::model::{
     Bytes, Condition, Cpu, ImageRef, ImageSpec, NetworkName, Placement, Resources, ServiceName,
@@ -58,12 +57,15 @@ pub(super) use common;
 
 impl Converter<'_> {
     pub(super) fn image(&mut self, node: &Node, path: &str) -> Option<ImageSpec> {
-        if let Some(binary) = node.get(BINARY) {
-            let Some(file) = binary.as_str() else {
-                self.problem(binary.span, path, format!("`{BINARY}` is not a path"));
+        match node.get(BINARY).map(|binary| (binary.span, binary.as_str())) {
+            None | Some((_, Some(""))) => {}
+            Some((_, Some(file))) => {
+                return Some(ImageSpec::binary(self.project.folder.join(file)));
+            }
+            Some((span, None)) => {
+                self.problem(span, path, format!("`{BINARY}` is not a path"));
                 return None;
-            };
-            return Some(ImageSpec::binary(self.project.folder.join(PathBuf::from(file))));
+            }
         }
         let Some(image) = node.get("image") else {
             let what =
@@ -152,7 +154,7 @@ impl Converter<'_> {
         let mut all = BTreeSet::new();
         for (name, network) in node.get("networks").into_iter().flat_map(Node::entries) {
             if name != "default" {
-                all.extend(self.parsed(network, path, NetworkName::new(name)));
+                all.extend(self.parsed(network, path, NetworkName::new(super::own_name(name))));
             }
         }
         all

@@ -2,7 +2,7 @@
 
 mod fields;
 mod job;
-mod mounts;
+pub(crate) mod mounts;
 mod ports;
 mod service;
 mod unmapped;
@@ -20,7 +20,8 @@ use crate::diagnostic::{ComposeError, Diagnostic};
 use crate::load::Project;
 use crate::yaml::{Node, Span};
 
-/// The key of a service that names an executable of this machine, to be run in place of an image.
+/// The key of a service that names an executable of this machine, to be run in place of an image;
+/// empty for none.
 pub(crate) const BINARY: &str = "x-deploykit-binary";
 
 /// What a project comes to.
@@ -65,14 +66,27 @@ pub enum SecretSource {
 /// [`ComposeError`] with everything that the model cannot say and everything it does not accept,
 /// each shown where it stands.
 pub fn to_app(project: &Project, allowed: &BTreeSet<String>) -> Result<Converted, ComposeError> {
-    let mut converter = Converter { project, problems: Vec::new(), secrets: BTreeMap::new() };
-    unmapped::check(project.root(), allowed, &mut converter.problems);
-    let app = converter.app();
-    let problems = converter.problems;
-    match app {
-        Some(app) if problems.is_empty() => Ok(Converted { app, secrets: converter.secrets }),
-        _ => Err(ComposeError::new(problems, Arc::clone(&project.sources))),
+    match examine(project, allowed) {
+        (Some(converted), None) => Ok(converted),
+        (_, Some(problems)) => Err(problems),
+        (None, None) => Err(ComposeError::new(Vec::new(), Arc::clone(&project.sources))),
     }
+}
+
+/// Like [`to_app`], but gives both: the app where there is one without the keys that it has
+/// nothing for, and everything that is wrong. For those who want to know beforehand.
+pub fn examine(
+    project: &Project,
+    allowed: &BTreeSet<String>,
+) -> (Option<Converted>, Option<ComposeError>) {
+    let mut converter = Converter { project, problems: Vec::new(), secrets: BTreeMap::new() };
+    let app = converter.app();
+    let mut problems = converter.problems;
+    unmapped::check(project.root(), allowed, &mut problems);
+    let converted = app.map(|app| Converted { app, secrets: converter.secrets });
+    let problems =
+        (!problems.is_empty()).then(|| ComposeError::new(problems, Arc::clone(&project.sources)));
+    (converted, problems)
 }
 
 struct Converter<'a> {
@@ -98,26 +112,32 @@ impl Converter<'_> {
 
     fn app(&mut self) -> Option<App> {
         let root = self.project.root();
-        let name = self.parsed(root.get("name")?, "name", AppName::new(self.project.name()));
+        let name = AppName::new(own_name(self.project.name()));
+        let name = self.parsed(root.get("name")?, "name", name);
         let mut app = App::new(name.or_else(|| AppName::new("app").ok())?);
         for (key, node) in section(root, "networks") {
             if key == "default" {
                 continue;
             }
-            if let Some(name) = self.parsed(node, &format!("networks.{key}"), NetworkName::new(key))
-            {
-                let internal = node.get("internal").and_then(Node::as_bool) == Some(true);
-                app.networks.insert(name, Network { internal });
+            let path = format!("networks.{key}");
+            let Some(name) = self.parsed(node, &path, NetworkName::new(own_name(key))) else {
+                continue;
+            };
+            let internal = node.get("internal").and_then(Node::as_bool) == Some(true);
+            if app.networks.insert(name, Network { internal }).is_some() {
+                self.taken(node, &path);
             }
         }
         for (key, node) in section(root, "volumes") {
-            if let Some(name) = self.parsed(node, &format!("volumes.{key}"), VolumeName::new(key)) {
-                app.volumes.insert(name, Volume::default());
+            let path = format!("volumes.{key}");
+            let name = self.parsed(node, &path, VolumeName::new(own_name(key)));
+            if name.is_some_and(|name| app.volumes.insert(name, Volume::default()).is_some()) {
+                self.taken(node, &path);
             }
         }
         for (key, node) in section(root, "secrets") {
-            let Some(name) = self.parsed(node, &format!("secrets.{key}"), SecretName::new(key))
-            else {
+            let path = format!("secrets.{key}");
+            let Some(name) = self.parsed(node, &path, SecretName::new(own_name(key))) else {
                 continue;
             };
             let file =
@@ -126,13 +146,19 @@ impl Converter<'_> {
             if let Some(source) = file.or(variable) {
                 self.secrets.insert(name.clone(), source);
             }
-            app.secrets.insert(name, Secret::default());
+            if app.secrets.insert(name, Secret::default()).is_some() {
+                self.taken(node, &path);
+            }
         }
         for (key, node) in section(root, "configs") {
             let path = format!("configs.{key}");
-            let Some(name) = self.parsed(node, &path, ConfigName::new(key)) else { continue };
-            if let Some(content) = self.content(node, &path) {
-                app.configs.insert(name, Config { content });
+            let Some(name) = self.parsed(node, &path, ConfigName::new(own_name(key))) else {
+                continue;
+            };
+            if let Some(content) = self.content(node, &path)
+                && app.configs.insert(name, Config { content }).is_some()
+            {
+                self.taken(node, &path);
             }
         }
         let jobs = job::names(root);
@@ -157,7 +183,11 @@ impl Converter<'_> {
                 self.problems.push(found.fix(problem.fix.clone()));
             }
         }
-        Some(app)
+        self.problems.is_empty().then_some(app)
+    }
+
+    fn taken(&mut self, node: &Node, path: &str) {
+        self.problem(node.span, path, "another one has the same name but for `_` and case");
     }
 
     fn content(&mut self, node: &Node, path: &str) -> Option<String> {
@@ -179,6 +209,12 @@ impl Converter<'_> {
             read.map_err(|error| format!("cannot read {}: {error}", file.display())),
         )
     }
+}
+
+/// A name within the project as the model has it: names of Compose may have `_`, `.` and capital
+/// letters. Names of services stay: others reach them by these.
+fn own_name(text: &str) -> String {
+    text.to_ascii_lowercase().replace(['_', '.'], "-")
 }
 
 fn section<'a>(root: &'a Node, key: &str) -> impl Iterator<Item = (&'a str, &'a Node)> {

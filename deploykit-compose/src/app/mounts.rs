@@ -1,6 +1,6 @@
 //! Mounts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use deploykit_core::model::{
     BindMount, ConfigMount, ConfigName, Mount, SecretMount, SecretName, TmpfsMount, VolumeMount,
@@ -10,7 +10,19 @@ use deploykit_core::model::{
 use crate::short::parse_bytes;
 use crate::yaml::Node;
 
-use super::Converter;
+use super::{Converter, own_name};
+
+/// Where containers find what is mounted without a target.
+pub(crate) const SECRETS: &str = "/run/secrets";
+/// The same of configs.
+pub(crate) const CONFIGS: &str = "/run/configs";
+/// The same of volumes.
+pub(crate) const VOLUMES: &str = "/volumes";
+
+/// A target that is not the standard place.
+fn unless_standard(target: PathBuf, folder: &str, name: &str) -> Option<PathBuf> {
+    (target != Path::new(folder).join(name)).then_some(target)
+}
 
 impl Converter<'_> {
     pub(super) fn mounts(&mut self, node: &Node, path: &str) -> Vec<Mount> {
@@ -24,16 +36,18 @@ impl Converter<'_> {
         }
         for secret in items("secrets") {
             let source = secret.str("source").unwrap_or_default();
-            let Some(name) = self.parsed(secret, path, SecretName::new(source)) else { continue };
-            // The usual place in a container is the standard place.
-            let usual = format!("/run/secrets/{source}");
-            let target = secret.str("target").filter(|t| *t != usual && *t != source);
-            mounts.push(Mount::Secret(SecretMount { name, target: target.map(PathBuf::from) }));
+            let name = SecretName::new(own_name(source));
+            let Some(name) = self.parsed(secret, path, name) else { continue };
+            let target = Path::new(SECRETS).join(secret.str("target").unwrap_or(source));
+            let target = unless_standard(target, SECRETS, name.as_str());
+            mounts.push(Mount::Secret(SecretMount { name, target }));
         }
         for config in items("configs") {
             let source = config.str("source").unwrap_or_default();
-            let Some(name) = self.parsed(config, path, ConfigName::new(source)) else { continue };
-            let target = config.str("target").map(PathBuf::from);
+            let name = ConfigName::new(own_name(source));
+            let Some(name) = self.parsed(config, path, name) else { continue };
+            let target = Path::new("/").join(config.str("target").unwrap_or(source));
+            let target = unless_standard(target, CONFIGS, name.as_str());
             mounts.push(Mount::Config(ConfigMount { name, target }));
         }
         mounts
@@ -45,8 +59,9 @@ impl Converter<'_> {
         let source = node.str("source");
         match (node.str("type"), source) {
             (Some("volume"), Some(source)) => {
-                let name = self.parsed(node, path, VolumeName::new(source))?;
-                Some(Mount::Volume(VolumeMount { name, target: Some(target), read_only }))
+                let name = self.parsed(node, path, VolumeName::new(own_name(source)))?;
+                let target = unless_standard(target, VOLUMES, name.as_str());
+                Some(Mount::Volume(VolumeMount { name, target, read_only }))
             }
             (Some("bind"), Some(source)) => {
                 Some(Mount::Bind(BindMount { source: source.into(), target, read_only }))

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use deploykit_core::model::{
-    Check, ExecCheck, OnFailure, Probe, Probes, Replicas, RestartPolicy, Rolling, Service,
-    Strategy, Update,
+    Check, ExecCheck, OnFailure, Port, Probe, Probes, Protocol, Publish, Replicas, RestartPolicy,
+    Rolling, Service, Strategy, Update,
 };
 
 use crate::yaml::Node;
@@ -24,6 +24,13 @@ impl Converter<'_> {
         service.replicas = self.replicas(node, path);
         service.restart = self.restart(node, path);
         service.update = self.update(node, path);
+        let alone = |port: &Port| {
+            port.protocol == Protocol::Udp && matches!(port.publish, Publish::HostPort(_))
+        };
+        if deploy(node, &["update_config"]).is_none() && service.ports.iter().any(alone) {
+            // Datagrams at a port of the host reach one instance: the old one goes first.
+            service.update = Update::recreate();
+        }
         Some(service)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::app::BINARY;
 use crate::diagnostic::Diagnostic;
 use crate::schema::{Becomes, Object, PROJECT, Shape, object_of};
 use crate::yaml::{Node, Value};
@@ -25,7 +26,8 @@ fn object(
     for (name, entry) in node.as_map().into_iter().flatten() {
         let Some(key) = keys.keys.iter().find(|key| key.name == name) else { continue };
         let (path, pattern) = (within(path, name), within(pattern, name));
-        if implied(name, &entry.node) {
+        let built = name == "build" && node.str(BINARY).is_some_and(|file| !file.is_empty());
+        if built || implied(name, &entry.node) {
             continue;
         }
         match key.becomes {

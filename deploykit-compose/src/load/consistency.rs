@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use crate::app::BINARY;
-use crate::schema::nearest;
-use crate::yaml::Node;
+use crate::diagnostic::Diagnostic;
+use crate::schema::{MOST_PROBLEMS, nearest};
+use crate::yaml::{Mapping, Node};
 
 use super::Loader;
 
@@ -84,25 +85,44 @@ impl Loader<'_> {
     }
 
     /// What holds between the parts of a project.
-    pub(super) fn check_consistency(&mut self, root: &Node) {
+    pub(super) fn check_consistency(&mut self, root: &Node, disabled: &Mapping) {
         for (name, service) in children(root.get("services")) {
             let path = format!("services.{name}");
-            self.check_references(root, &path, service);
+            self.check_references(root, &path, service, disabled);
+            self.check_build_contexts(root, &path, service);
             self.check_alternatives(&path, service);
+            self.check_amounts(&path, service);
+        }
+        for (name, secret) in children(root.get("secrets")) {
+            let external = secret.get("external").and_then(Node::as_bool) == Some(true);
+            if !external && secret.get("file").is_none() && secret.get("environment").is_none() {
+                let what = "a secret needs a `file` or an `environment`";
+                self.problem(secret.span, &format!("secrets.{name}"), what);
+            }
         }
         self.check_cycles(root);
     }
 
     /// Every name that a service uses is declared.
-    fn check_references(&mut self, root: &Node, path: &str, service: &Node) {
+    fn check_references(&mut self, root: &Node, path: &str, service: &Node, disabled: &Mapping) {
         let mut uses: Vec<(&str, &str, &Node)> = Vec::new();
         for (section, key) in [("networks", "networks"), ("models", "models")] {
             uses.extend(children(service.get(key)).map(|(name, node)| (section, name, node)));
         }
+        // Where what is implied is not written out, the default network is there all the same.
+        uses.retain(|(section, name, _)| {
+            self.options.normalize || (*section, *name) != ("networks", "default")
+        });
         for (name, node) in children(service.get("depends_on")) {
-            if node.get("required").and_then(Node::as_bool) != Some(false) {
+            let optional = node.get("required").and_then(Node::as_bool) == Some(false);
+            if !(optional && disabled.contains_key(name)) {
                 uses.push(("services", name, node));
             }
+        }
+        if let Some(mode) = service.get("network_mode")
+            && let Some(name) = mode.as_str().and_then(|text| text.strip_prefix("service:"))
+        {
+            uses.push(("services", name, mode));
         }
         for volume in items(service, "volumes").iter().filter(|v| v.str("type") == Some("volume")) {
             uses.extend(volume.str("source").map(|source| ("volumes", source, volume)));
@@ -110,10 +130,10 @@ impl Loader<'_> {
         let build = service.get("build");
         let build_secrets = build.map(|b| items(b, "secrets")).unwrap_or_default();
         for secret in items(service, "secrets").iter().chain(build_secrets) {
-            uses.extend(secret.str("source").map(|source| ("secrets", source, secret)));
+            uses.push(("secrets", secret.str("source").unwrap_or_default(), secret));
         }
         for config in items(service, "configs") {
-            uses.extend(config.str("source").map(|source| ("configs", source, config)));
+            uses.push(("configs", config.str("source").unwrap_or_default(), config));
         }
         for (section, name, node) in uses {
             let declared = root.get(section);
@@ -121,8 +141,55 @@ impl Loader<'_> {
                 let what = format!("`{name}` is not among the {section}");
                 let near = nearest(name, children(declared).map(|(name, _)| name));
                 let fix = near.map(|near| format!("do you mean `{near}`?")).unwrap_or_default();
-                let problem = crate::diagnostic::Diagnostic::new(node.span, path, what).fix(fix);
-                self.problems.push(problem);
+                if self.problems.len() < MOST_PROBLEMS {
+                    self.problems.push(Diagnostic::new(node.span, path, what).fix(fix));
+                }
+            }
+        }
+    }
+
+    /// What a build takes from another service is built.
+    fn check_build_contexts(&mut self, root: &Node, path: &str, service: &Node) {
+        let contexts = service.get("build").and_then(|build| build.get("additional_contexts"));
+        for (_, node) in children(contexts) {
+            let target = node.as_str().and_then(|text| text.strip_prefix("service:"));
+            let Some(target) = target else { continue };
+            let builds = root.get("services").and_then(|s| s.get(target)?.get("build"));
+            if builds.is_none() {
+                let what = format!("`{target}` is not a service with a `build`");
+                self.problem(node.span, &format!("{path}.build.additional_contexts"), what);
+            }
+        }
+    }
+
+    /// Amounts that can be stated in two places are the same in both.
+    fn check_amounts(&mut self, path: &str, service: &Node) {
+        let replicas = service.get("deploy").and_then(|d| d.get("replicas"));
+        for count in [service.get("scale"), replicas].into_iter().flatten() {
+            if count.as_int().is_some_and(|n| n < 0) {
+                self.problem(count.span, path, "this is not a number of instances");
+            }
+        }
+        let resources = service.get("deploy").and_then(|d| d.get("resources"));
+        for (key, section, other) in [
+            ("cpus", "limits", "cpus"),
+            ("mem_limit", "limits", "memory"),
+            ("mem_reservation", "reservations", "memory"),
+            ("pids_limit", "limits", "pids"),
+        ] {
+            let Some(own) = service.get(key) else { continue };
+            let Some(section_node) = resources.and_then(|r| r.get(section)) else { continue };
+            let amount = |node: &Node| node.scalar_text().and_then(|text| text.parse::<f32>().ok());
+            if section_node.get(other).and_then(amount) != amount(own) {
+                let what = format!("`{key}` and `deploy.resources.{section}.{other}` differ");
+                self.problem(own.span, path, what);
+            }
+        }
+        for watch in service.get("develop").map(|d| items(d, "watch")).unwrap_or_default() {
+            let alone = matches!(watch.str("action"), Some("rebuild" | "restart"));
+            if !alone && watch.get("target").is_none() {
+                let what = "this action needs a `target`";
+                self.problem(watch.span, &format!("{path}.develop.watch"), what);
             }
         }
     }

@@ -45,6 +45,10 @@ impl Loader<'_> {
             for file in service.get("env_file").map(Node::items).unwrap_or_default() {
                 self.read_env_file(file, &own, &mut variables, &path);
             }
+            let bytes = variables.values().map(|value| 64 + value.len()).sum();
+            if self.spend(bytes, service.span).is_none() {
+                break;
+            }
             below(service, "environment", variables);
             let mut labels = Variables::new();
             for file in service.get("label_file").map(Node::items).unwrap_or_default() {

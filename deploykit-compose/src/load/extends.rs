@@ -51,21 +51,23 @@ impl Loader<'_> {
         let path = format!("services.{name}.extends");
         let (target, file) = match &reference.value {
             Value::String(target) => (Some(target.as_str()), None),
-            _ => (reference.str("service"), reference.get("file").cloned()),
+            _ => {
+                (reference.str("service"), reference.get("file").filter(|f| !f.is_null()).cloned())
+            }
         };
         let Some(target) = target else {
             let what = "this is not the name of a service, or `service` and `file`";
             self.problem(reference.span, &path, what);
             return None;
         };
-        let step = (services.path.clone(), name.to_owned());
-        if chain.contains(&step) || chain.len() >= MAX_CHAIN {
+        chain.push((services.path.clone(), name.to_owned()));
+        let again = file.is_none() && chain.contains(&(services.path.clone(), target.to_owned()));
+        if again || chain.len() > MAX_CHAIN {
             let names: Vec<&str> = chain.iter().map(|(_, name)| name.as_str()).collect();
-            let what = format!("the services extend each other: {}, {name}", names.join(", "));
+            let what = format!("the services extend each other: {}, {target}", names.join(", "));
             self.problem(reference.span, &path, what);
             return None;
         }
-        chain.push(step);
         let base = match &file {
             None => {
                 self.extend_service(services, target, chain);

@@ -13,6 +13,11 @@ use super::{Context, Loader, Variables};
 /// The most values that all files of a project may come to.
 const MAX_VALUES: usize = 400_000;
 
+/// How many bytes of text count as one value.
+const TEXT: usize = 64;
+/// What reading a file costs beside its bytes.
+const FILE: usize = 64 * TEXT;
+
 /// A document, and where it came from.
 pub(super) struct Layer {
     pub(super) node: Node,
@@ -50,14 +55,8 @@ impl Loader<'_> {
 
     /// The text of a file; what goes wrong is shown at `span`.
     pub(super) fn read_text(&mut self, path: &Path, span: Span) -> Option<String> {
-        let read = || {
-            let file = std::fs::File::open(self.options.folder.join(path))?;
-            let mut text = String::new();
-            file.take(yaml::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
-            Ok::<_, std::io::Error>(text)
-        };
-        match read() {
-            Ok(text) => Some(text),
+        match read_bounded(&self.options.folder.join(path)) {
+            Ok(text) => self.spend(FILE + text.len(), span).map(|()| text),
             Err(error) => {
                 self.problem(span, "", format!("cannot read {}: {error}", path.display()));
                 None
@@ -76,7 +75,7 @@ impl Loader<'_> {
         let parsed = yaml::parse(&text, source);
         // What is too long is not kept.
         let text = if text.len() > yaml::MAX_BYTES { String::new() } else { text };
-        self.sources.push(Source { name: path.display().to_string(), text });
+        self.sources.push(Source::new(path.display().to_string(), text));
         self.contexts.push(Context { environment: Arc::clone(environment), resolved: None });
         let (documents, values) = match parsed {
             Ok(parsed) => parsed,
@@ -85,13 +84,7 @@ impl Loader<'_> {
                 return None;
             }
         };
-        self.values += values;
-        if self.values > MAX_VALUES {
-            let what = format!("the files come to more than {MAX_VALUES} values");
-            self.problem(Span { source, ..Span::default() }, "", what);
-            return None;
-        }
-        let documents: Vec<Node> = documents.into_iter().filter(|d| !d.is_null()).collect();
+        self.spend(values * TEXT, Span { source, ..Span::default() })?;
         if let Some(other) = documents.iter().find(|d| d.as_map().is_none()) {
             let what = format!("a Compose file is a mapping, and this is {}", other.kind());
             self.problem(other.span, "", what);
@@ -100,13 +93,29 @@ impl Loader<'_> {
         Some(documents)
     }
 
+    /// Counts what is read and made; nothing where that has become too much.
+    pub(super) fn spend(&mut self, bytes: usize, span: Span) -> Option<()> {
+        let spent = self.values > MAX_VALUES;
+        self.values += bytes / TEXT;
+        if self.values > MAX_VALUES && !spent {
+            let what = format!("the project comes to more than {MAX_VALUES} values");
+            self.problem(span, "", what);
+        }
+        (self.values <= MAX_VALUES).then_some(())
+    }
+
     /// Replaces the variables in every text.
     pub(super) fn interpolate(&mut self, node: &mut Node, path: &str) {
         match &mut node.value {
             Value::String(text) if text.contains('$') => {
                 let environment = self.environment(node.span);
                 match interpolate(text, &|name| environment.get(name).cloned()) {
-                    Ok(replaced) => *text = replaced,
+                    Ok(replaced) => {
+                        let longer = replaced.len().saturating_sub(text.len());
+                        if self.spend(longer, node.span).is_some() {
+                            *text = replaced;
+                        }
+                    }
                     Err(error) => self.problem(node.span, path, error.to_string()),
                 }
             }
@@ -130,4 +139,12 @@ impl Loader<'_> {
         let context = self.contexts.get(span.source as usize);
         context.map(|c| Arc::clone(&c.environment)).unwrap_or_default()
     }
+}
+
+/// The text of a file, or the part of it that tells that it is too long.
+pub(crate) fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(yaml::MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
 }

@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::dotenv::dotenv;
+use crate::merge::merge;
 use crate::yaml::{Node, Span, Value};
 
 use super::files::Layer;
 use super::paths::join;
 use super::{Loader, Variables};
+
+/// The sections that come from an included file.
+const IMPORTED: [&str; 6] = ["services", "volumes", "networks", "secrets", "configs", "models"];
 
 impl Loader<'_> {
     /// Replaces a layer's variables, puts what it includes before it, and settles what its services
@@ -34,9 +38,12 @@ impl Loader<'_> {
             match &include.value {
                 Value::List(items) => {
                     for item in items {
-                        self.include(item, &layer, chain, out);
+                        let mut layers = Vec::new();
+                        self.include(item, &layer, chain, &mut layers);
+                        self.import(&mut layer, layers);
                     }
                 }
+                Value::Null => {}
                 _ => self.problem(include.span, "include", "this is not a list of files"),
             }
             chain.pop();
@@ -50,6 +57,41 @@ impl Loader<'_> {
         }
         self.extend_services(&mut layer);
         out.push(layer);
+    }
+
+    /// Lays a document over those that it includes.
+    fn import(&mut self, layer: &mut Layer, included: Vec<Layer>) {
+        let mut all = Node::default();
+        for mut other in included {
+            if let Some(map) = other.node.as_map_mut() {
+                map.retain(|section, _| IMPORTED.contains(&section.as_str()));
+            }
+            all = match all.is_null() {
+                true => other.node,
+                false => self.merged(all, other.node),
+            };
+        }
+        for (section, there) in all.entries_mut() {
+            let Some(own) = layer.node.get(section) else { continue };
+            // What comes by two ways is the same once.
+            let same = |name: &str, node: &Node| own.get(name) == Some(node);
+            if let Some(map) = there.as_map_mut() {
+                map.retain(|name, entry| !same(name, &entry.node));
+            }
+        }
+        if !all.is_null() {
+            let own = std::mem::take(&mut layer.node);
+            let span = own.span;
+            layer.node = self.merged(all, own);
+            layer.node.span = span;
+        }
+    }
+
+    fn merged(&mut self, base: Node, over: Node) -> Node {
+        merge(base, over).unwrap_or_else(|problems| {
+            self.problems.extend(problems);
+            Node::default()
+        })
     }
 
     fn include(

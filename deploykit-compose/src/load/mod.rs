@@ -10,14 +10,17 @@ mod normalize;
 mod paths;
 mod select;
 
+pub(crate) use files::read_bounded;
+pub(crate) use paths::clean;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::diagnostic::{ComposeError, Diagnostic, Source};
 use crate::merge::{clear_marks, merge};
-use crate::schema::{PROJECT, Shape, check};
-use crate::yaml::{Entry, Mapping, Node, Span, Value, to_yaml};
+use crate::schema::{Checker, MOST_PROBLEMS, PROJECT, Shape, prune};
+use crate::yaml::{Entry, Mapping, Node, Span, Value, to_yaml, without_variables};
 
 /// Variables and their values.
 pub type Variables = BTreeMap<String, String>;
@@ -51,6 +54,9 @@ pub struct LoadOptions {
     pub environment: Variables,
     /// The project's name; absent where the files say it.
     pub project_name: Option<String>,
+    /// The project's name where neither `project_name` nor the files say it: its letters, digits,
+    /// `-` and `_` count.
+    pub fallback_name: Option<String>,
     /// The profiles whose services are wanted beside those without a profile; `*` for all.
     pub profiles: Vec<String>,
     /// The services that are wanted, with what they depend on; empty for all.
@@ -72,6 +78,7 @@ impl LoadOptions {
             folder: PathBuf::new(),
             environment: Variables::new(),
             project_name: None,
+            fallback_name: None,
             profiles: Vec::new(),
             services: Vec::new(),
             resolve_paths: true,
@@ -121,9 +128,9 @@ impl Project {
         self.root.get("services")?.get(name)
     }
 
-    /// The project as a Compose file.
+    /// The project as a Compose file that loads to the same project.
     pub fn to_yaml(&self) -> String {
-        to_yaml(&self.root)
+        to_yaml(&without_variables(&self.root))
     }
 }
 
@@ -173,13 +180,15 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn problem(&mut self, span: Span, path: &str, what: impl Into<String>) {
-        self.problems.push(Diagnostic::new(span, path, what));
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(Diagnostic::new(span, path, what));
+        }
     }
 
     fn load(&mut self) -> Option<(String, Node)> {
         let (name, files) = self.read_files()?;
         let mut environment = self.options.environment.clone();
-        environment.entry("COMPOSE_PROJECT_NAME".into()).or_insert_with(|| name.clone());
+        environment.insert("COMPOSE_PROJECT_NAME".into(), name.clone());
         let environment = Arc::new(environment);
         let mut layers = Vec::new();
         for (path, documents) in files {
@@ -224,7 +233,9 @@ impl Loader<'_> {
             self.add_build_contexts(&mut root);
             self.resolve_paths(&mut root, &working_dir.to_string_lossy());
         }
-        check(&mut root, &Shape::Object(&PROJECT), "", &mut self.problems);
+        let mut checker = Checker::default();
+        checker.check(&mut root, &Shape::Object(&PROJECT), "");
+        self.problems.extend(checker.problems);
         self.stop()?;
         root.take("version");
         normalize::defaults(&mut root);
@@ -234,10 +245,13 @@ impl Loader<'_> {
         if self.options.normalize {
             self.normalize(&name, &mut root);
         }
-        self.select_services(&mut root);
+        prune(&mut root, &Shape::Object(&PROJECT));
+        let disabled = self.select_profiles(&mut root);
         if self.options.check_consistency {
-            self.check_consistency(&root);
+            self.check_consistency(&root, &disabled);
+            self.stop()?;
         }
+        self.select_services(&mut root, disabled);
         self.read_variable_files(&mut root);
         self.stop()?;
         let mut ordered = Mapping::new();
@@ -247,7 +261,7 @@ impl Loader<'_> {
         let services = root.take("services").unwrap_or(nothing);
         ordered.insert("services".into(), Entry { key: services.span, node: services });
         root.take("name");
-        ordered.extend(root.as_map().cloned().unwrap_or_default());
+        ordered.extend(root.as_map_mut().map(std::mem::take).unwrap_or_default());
         root.value = Value::Map(ordered);
         Some((name, root))
     }

@@ -23,13 +23,15 @@ impl Loader<'_> {
             None => {
                 let stated = documents.iter().filter_map(|d| d.get("name"));
                 let mut stated = stated.filter(|n| n.as_str().is_some_and(|text| !text.is_empty()));
-                stated.next_back().map_or((Span::default(), String::new()), |node| {
+                let fallback = self.options.fallback_name.as_deref().map(normalized);
+                stated.next_back().map_or((Span::default(), fallback.unwrap_or_default()), |node| {
                     (node.span, node.as_str().unwrap_or_default().to_owned())
                 })
             }
         };
         let environment = &self.options.environment;
         match interpolate(&name, &|variable| environment.get(variable).cloned()) {
+            Ok(name) if !self.options.normalize && !name.is_empty() => Some(name),
             Ok(name) => match normalized(&name) {
                 name if name.is_empty() => {
                     let what = "the project has no name; write `name: …` in the file";

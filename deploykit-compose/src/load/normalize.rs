@@ -6,6 +6,10 @@ use crate::schema::count_all;
 use crate::yaml::{Entry, Mapping, Node, Span, Value};
 
 use super::Loader;
+use super::paths::clean;
+
+/// The key that stands for the extensions of a mapping whose keys are names.
+const EXTENSIONS: &str = "#extensions";
 
 /// Fills in what values have where a file does not say it, and drops what says no more than its
 /// absence.
@@ -33,6 +37,18 @@ fn service_defaults(service: &mut Node) {
         at = at.and_then(|node| node.get_mut(key));
     }
     at.and_then(|r| r.get_mut("devices")).into_iter().flat_map(Node::items_mut).for_each(count_all);
+    if let Some(Value::List(servers)) = service.get_mut("dns").map(|node| &mut node.value) {
+        servers.retain(|server| server.as_str() != Some(""));
+    }
+    if let Some(networks) = service.get_mut("networks").and_then(Node::as_map_mut) {
+        // A key that begins with `x-` is an extension of the mapping, and no network.
+        let before = networks.len();
+        networks.retain(|name, _| !name.starts_with("x-"));
+        if networks.len() < before {
+            let node = Node::new(Value::Map(Mapping::new()), Span::default());
+            networks.insert(EXTENSIONS.into(), Entry { key: node.span, node });
+        }
+    }
     for file in service.get_mut("env_file").into_iter().flat_map(Node::items_mut) {
         drop_where(file, "required", true);
     }
@@ -71,6 +87,7 @@ fn unique(service: &mut Node) {
     ] {
         keep_last(service.get_mut(key), text);
     }
+    keep_last(service.get_mut("build").and_then(|build| build.get_mut("tags")), text);
     keep_last(service.get_mut("env_file"), |n| field(n, "path"));
     keep_last(service.get_mut("devices"), |n| field(n, "target"));
     keep_last(service.get_mut("volumes"), |n| field(n, "target"));
@@ -108,8 +125,15 @@ impl Loader<'_> {
                     continue;
                 }
                 let (span, named) = (external.span, external.get("name").cloned());
+                let known = |key: &str| key == "name" || key.starts_with("x-");
+                if let Some((other, _)) = external.entries().find(|(other, _)| !known(other))
+                    && ["networks", "volumes"].contains(&section)
+                {
+                    let what = format!("`{other}` is not a key here");
+                    self.problem(span, &format!("{section}.{key}.external"), what);
+                }
                 if let Some(name) = named {
-                    if item.get("name").is_some() {
+                    if item.get("name").is_some_and(|own| *own != name) {
                         let what = "`name` and `external.name` are both there; write `name` alone";
                         self.problem(span, &format!("{section}.{key}"), what);
                     }
@@ -137,6 +161,11 @@ impl Loader<'_> {
             for hook in service.get_mut("pre_start").into_iter().flat_map(Node::items_mut) {
                 if let Some(image) = image.as_ref().filter(|_| hook.get("image").is_none()) {
                     hook.set("image", image.value.clone());
+                }
+            }
+            for volume in service.get_mut("volumes").into_iter().flat_map(Node::items_mut) {
+                if let Some(target) = volume.str("target").map(clean) {
+                    volume.set("target", Value::String(target));
                 }
             }
             implied_dependencies(service);

@@ -1,5 +1,6 @@
 //! Relative paths, completed.
 
+use crate::app::BINARY;
 use crate::schema::long_volume;
 use crate::short::is_path;
 use crate::yaml::{Node, Value};
@@ -57,16 +58,29 @@ impl Resolver<'_> {
         }
         if let Value::String(path) = &mut node.value {
             let home = self.loader.options.environment.get("HOME");
-            *path = match (path.strip_prefix("~/"), home) {
-                (Some(rest), Some(home)) => join(home, rest),
+            *path = match (path.strip_prefix('~'), home) {
+                (Some(rest), Some(home)) => join(home, rest.trim_start_matches('/')),
                 _ => join(self.folder, path),
             };
+        }
+    }
+
+    /// The same, where nothing stays nothing.
+    fn stated(&self, node: &mut Node) {
+        if node.as_str() != Some("") {
+            self.path(node);
         }
     }
 
     fn field(&self, node: &mut Node, key: &str) {
         if let Some(value) = node.get_mut(key) {
             self.path(value);
+        }
+    }
+
+    fn stated_field(&self, node: &mut Node, key: &str) {
+        if let Some(value) = node.get_mut(key) {
+            self.stated(value);
         }
     }
 
@@ -79,11 +93,12 @@ impl Resolver<'_> {
                     .any(|p| text.starts_with(p))
         };
         if !node.as_str().is_some_and(remote) {
-            self.path(node);
+            self.stated(node);
         }
     }
 
     fn service(&self, service: &mut Node) {
+        self.stated_field(service, BINARY);
         if let Some(build) = service.get_mut("build") {
             if build.as_str().is_some() {
                 self.context(build);
@@ -93,8 +108,9 @@ impl Resolver<'_> {
             if let Some(contexts) = build.get_mut("additional_contexts") {
                 self.contexts(contexts);
             }
-            for (_, key) in build.get_mut("ssh").into_iter().flat_map(Node::entries_mut) {
-                self.path(key);
+            if let Some(keys) = build.get_mut("ssh") {
+                keys.entries_mut().for_each(|(_, key)| self.path(key));
+                keys.items_mut().iter_mut().for_each(|item| self.pair(item, Self::path));
             }
         }
         for files in ["env_file", "label_file"] {
@@ -102,7 +118,7 @@ impl Resolver<'_> {
             self.path(node);
             for item in node.items_mut() {
                 self.path(item);
-                self.field(item, "path");
+                self.stated_field(item, "path");
             }
         }
         for watch in service
@@ -111,7 +127,7 @@ impl Resolver<'_> {
             .into_iter()
             .flat_map(Node::items_mut)
         {
-            self.field(watch, "path");
+            self.stated_field(watch, "path");
         }
         for volume in service.get_mut("volumes").into_iter().flat_map(Node::items_mut) {
             // What is no mount is reported by the check of its form.
@@ -128,14 +144,17 @@ impl Resolver<'_> {
         for (_, context) in contexts.entries_mut() {
             self.context(context);
         }
-        for item in contexts.items_mut() {
-            let Some((name, value)) = item.as_str().and_then(|text| text.split_once('=')) else {
-                continue;
-            };
-            let (name, mut value) = (name.to_owned(), item.text(value));
-            self.context(&mut value);
-            item.value = Value::String(format!("{name}={}", value.as_str().unwrap_or_default()));
-        }
+        contexts.items_mut().iter_mut().for_each(|item| self.pair(item, Self::context));
+    }
+
+    /// The value of `name=value`.
+    fn pair(&self, item: &mut Node, complete: fn(&Self, &mut Node)) {
+        let Some((name, value)) = item.as_str().and_then(|text| text.split_once('=')) else {
+            return;
+        };
+        let (name, mut value) = (name.to_owned(), item.text(value));
+        complete(self, &mut value);
+        item.value = Value::String(format!("{name}={}", value.as_str().unwrap_or_default()));
     }
 }
 
@@ -146,7 +165,11 @@ pub(super) fn join(folder: &str, path: &str) -> String {
     if path.starts_with('/') || path.starts_with("\\\\") || windows {
         return path.to_owned();
     }
-    let joined = if folder.is_empty() { path.to_owned() } else { format!("{folder}/{path}") };
+    if folder.is_empty() { clean(path) } else { clean(&format!("{folder}/{path}")) }
+}
+
+/// A path without `.`, `..` and empty parts, where they can be settled.
+pub(crate) fn clean(joined: &str) -> String {
     let absolute = joined.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in joined.split('/').filter(|part| !part.is_empty() && *part != ".") {

@@ -2,50 +2,71 @@
 
 use std::collections::BTreeSet;
 
-use crate::yaml::Node;
+use crate::yaml::{Mapping, Node};
 
 use super::Loader;
 
 impl Loader<'_> {
-    /// Leaves the services that are named (with what they depend on), else those without a profile
-    /// and those of a profile that is wanted.
-    pub(super) fn select_services(&mut self, root: &mut Node) {
-        let mut profiles = self.options.profiles.clone();
-        if let Some(named) =
-            self.options.environment.get("COMPOSE_PROFILES").filter(|_| profiles.is_empty())
-        {
-            profiles = named.split(',').map(|p| p.trim().to_owned()).collect();
-        }
-        let wanted: BTreeSet<String> = match self.options.services.is_empty() {
-            true => BTreeSet::new(),
-            false => self.with_dependencies(root),
-        };
-        let Some(services) = root.get_mut("services").and_then(Node::as_map_mut) else { return };
-        services.retain(|name, entry| {
-            if !wanted.is_empty() {
-                return wanted.contains(name);
-            }
-            let own = entry.node.get("profiles").map(Node::items).unwrap_or_default();
-            let enabled = |p: &Node| profiles.iter().any(|w| w == "*" || p.as_str() == Some(w));
-            own.is_empty() || own.iter().any(enabled)
-        });
+    /// Leaves the services without a profile and those of a profile that is wanted; gives the
+    /// others.
+    pub(super) fn select_profiles(&self, root: &mut Node) -> Mapping {
+        let all = root.get_mut("services").and_then(Node::as_map_mut);
+        let Some(all) = all else { return Mapping::new() };
+        let (enabled, disabled) = std::mem::take(all)
+            .into_iter()
+            .partition(|(_, entry)| in_profiles(&entry.node, &self.options.profiles));
+        *all = enabled;
+        disabled
     }
 
-    fn with_dependencies(&mut self, root: &Node) -> BTreeSet<String> {
+    /// Leaves the services that are named, with what they depend on. One that is named is wanted
+    /// whatever its profile, and so is what has the same profile.
+    pub(super) fn select_services(&mut self, root: &mut Node, mut disabled: Mapping) {
+        let named = &self.options.services;
+        if named.is_empty() {
+            return;
+        }
+        let mut profiles = self.options.profiles.clone();
+        for entry in named.iter().filter_map(|name| disabled.get(name)) {
+            profiles.extend(profiles_of(&entry.node).filter_map(Node::as_str).map(str::to_owned));
+        }
+        disabled.retain(|_, entry| in_profiles(&entry.node, &profiles));
+        let Some(all) = root.get_mut("services").and_then(Node::as_map_mut) else { return };
+        all.extend(disabled);
         let mut wanted = BTreeSet::new();
-        let mut open = self.options.services.clone();
+        let mut open = named.clone();
         while let Some(name) = open.pop() {
-            let Some(service) = root.get("services").and_then(|s| s.get(&name)) else {
-                if self.options.services.contains(&name) {
-                    self.problem(root.span, "services", format!("there is no service `{name}`"));
+            let Some(entry) = all.get(&name) else {
+                if named.contains(&name) {
+                    let what = format!("there is no service `{name}`");
+                    self.problem(root.span, "services", what);
+                    return;
                 }
                 continue;
             };
             if wanted.insert(name) {
-                let dependencies = service.get("depends_on").into_iter().flat_map(Node::entries);
+                let dependencies = entry.node.get("depends_on").into_iter().flat_map(Node::entries);
                 open.extend(dependencies.map(|(name, _)| name.to_owned()));
             }
         }
-        wanted
+        all.retain(|name, _| wanted.contains(name));
+        for service in all.values_mut() {
+            let Some(dependencies) = service.node.get_mut("depends_on") else { continue };
+            if let Some(map) = dependencies.as_map_mut() {
+                map.retain(|name, _| wanted.contains(name));
+            }
+            if dependencies.entries().next().is_none() {
+                service.node.take("depends_on");
+            }
+        }
     }
+}
+
+fn profiles_of(service: &Node) -> impl Iterator<Item = &Node> {
+    service.get("profiles").map(Node::items).unwrap_or_default().iter()
+}
+
+fn in_profiles(service: &Node, wanted: &[String]) -> bool {
+    let enabled = |own: &Node| wanted.iter().any(|w| w == "*" || own.as_str() == Some(w));
+    profiles_of(service).next().is_none() || profiles_of(service).any(enabled)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::load::clean;
 use crate::merge::started;
 use crate::short::{VolumeKind, parse_port, parse_volume};
 use crate::yaml::{Entry, Mapping, Node, Span, Value};
@@ -33,6 +34,11 @@ fn text_as(node: &mut Node, key: &str) -> Converted {
         *node = node.map([(key, Value::from(text))]);
     }
     Ok(())
+}
+
+/// Only a text will do.
+pub(super) fn text(node: &mut Node) -> Converted {
+    if node.as_str().is_some() { Ok(()) } else { wrong(node, "a text; put it in quotes") }
 }
 
 pub(super) fn build(node: &mut Node) -> Converted {
@@ -79,7 +85,12 @@ pub(super) fn depends_on(node: &mut Node) -> Converted {
 }
 
 pub(super) fn device(node: &mut Node) -> Converted {
-    let Some(text) = node.as_str() else { return Ok(()) };
+    let Some(text) = node.as_str() else {
+        return match node.as_map().is_some() && node.get("target").is_none() {
+            true => Err((node.span, "the key `target` is missing".into())),
+            false => Ok(()),
+        };
+    };
     let mut parts = text.split(':');
     let source = parts.next().unwrap_or_default();
     let target = parts.next().filter(|t| !t.is_empty()).unwrap_or(source);
@@ -164,6 +175,10 @@ pub(super) fn ports(node: &mut Node) -> Converted {
     let Value::List(items) = &node.value else { return Ok(()) };
     let mut ports = Vec::new();
     for item in items {
+        if ports.len() > usize::from(u16::MAX) {
+            let what = format!("the ports come to more than {}", u16::MAX);
+            return Err((item.span, what));
+        }
         if item.as_map().is_some() {
             let mut port = item.clone();
             for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {
@@ -177,6 +192,9 @@ pub(super) fn ports(node: &mut Node) -> Converted {
         let spec = item.scalar_text().filter(|_| item.as_bool().is_none());
         let Some(spec) = spec else { return wrong(item, "a port") };
         for port in parse_port(&spec).map_err(|e| (item.span, e.to_string()))? {
+            if port.target == 0 {
+                return Err((item.span, "a container's port is not 0".into()));
+            }
             let mut long = item.map([
                 ("mode", Value::from("ingress")),
                 ("target", Value::Int(port.target.into())),
@@ -214,9 +232,16 @@ pub(super) fn pull_policy(node: &mut Node) -> Converted {
 /// One number is both limits; otherwise both have to be there.
 pub(super) fn ulimit(node: &mut Node) -> Converted {
     let number = |node: &Node| node.as_int().or_else(|| node.as_str()?.parse().ok());
-    if let Some(both) = number(node) {
-        node.value = Value::Int(both);
-        return Ok(());
+    match number(node) {
+        Some(0) => {
+            *node = node.map([("soft", Value::Int(0)), ("hard", Value::Int(0))]);
+            return Ok(());
+        }
+        Some(both) => {
+            node.value = Value::Int(both);
+            return Ok(());
+        }
+        None => {}
     }
     let limits = (node.get("soft").and_then(number), node.get("hard").and_then(number));
     let extra =
@@ -228,6 +253,14 @@ pub(super) fn ulimit(node: &mut Node) -> Converted {
             Ok(())
         }
         _ => wrong(node, "a limit; write a whole number, or `soft` and `hard`"),
+    }
+}
+
+/// The limits of a build, of which none is a text.
+pub(super) fn build_ulimit(node: &mut Node) -> Converted {
+    match node.as_str() {
+        Some(_) => wrong(node, "a limit; write a whole number, or `soft` and `hard`"),
+        None => ulimit(node),
     }
 }
 
@@ -248,14 +281,17 @@ pub(crate) fn volume(node: &mut Node) -> Converted {
     } else if short.nocopy {
         options.set("nocopy", Value::Bool(true));
     }
-    let mut long = node.map([("type", Value::from(kind)), ("target", Value::String(short.target))]);
+    let target = if short.target.is_empty() { short.target } else { clean(&short.target) };
+    let mut long = node.map([("type", Value::from(kind)), ("target", Value::String(target))]);
     if let Some(source) = short.source {
         long.set("source", Value::String(source));
     }
     if short.read_only {
         long.set("read_only", Value::Bool(true));
     }
-    long.set(kind, options.value);
+    if spec.len() > 2 {
+        long.set(kind, options.value);
+    }
     *node = long;
     Ok(())
 }
@@ -276,19 +312,77 @@ pub(super) fn ssh(node: &mut Node) -> Converted {
     match &node.value {
         Value::Map(map) => {
             for (name, entry) in map {
-                let path = entry.node.as_str().unwrap_or_default();
-                keys.push(entry.node.text(line(name, path)));
+                let path = entry.node.scalar_text();
+                if path.is_none() && !entry.node.is_null() {
+                    return wrong(&entry.node, "the path of a key");
+                }
+                keys.push(entry.node.text(line(name, &path.unwrap_or_default())));
             }
         }
         Value::List(items) => {
             for item in items {
                 let Some(text) = item.as_str() else { return wrong(item, "a key's name") };
-                let (name, path) = text.split_once('=').unwrap_or((text, ""));
-                keys.push(item.text(line(name, path)));
+                match text.split_once('=') {
+                    Some((name, path)) => keys.push(item.text(line(name, path))),
+                    None if text == "default" => keys.push(item.clone()),
+                    None => {
+                        let what = format!("`{text}` is not `default` or like name=path");
+                        return Err((item.span, what));
+                    }
+                }
             }
         }
         _ => return wrong(node, "a mapping or a list of keys"),
     }
     node.value = Value::List(keys);
     Ok(())
+}
+
+/// Contexts as `name=where`.
+pub(super) fn contexts(node: &mut Node) -> Converted {
+    let text = |node: &&Node| node.as_str().is_none();
+    if let Some(other) = node.entries().map(|(_, node)| node).find(text) {
+        return wrong(other, "a context");
+    }
+    let pair = |item: &&Node| !item.as_str().is_some_and(|text| text.contains('='));
+    match node.items().iter().find(pair) {
+        Some(item) => wrong(item, "a context; write it like name=../folder"),
+        None => Ok(()),
+    }
+}
+
+fn fill<const N: usize>(node: &mut Node, zeros: [(&str, Value); N]) -> Converted {
+    for (key, zero) in zeros {
+        if node.get(key).is_none() {
+            node.set(key, zero);
+        }
+    }
+    Ok(())
+}
+
+/// The keys that are written out though they are zero.
+pub(super) fn rate(node: &mut Node) -> Converted {
+    fill(node, [("path", Value::from("")), ("rate", Value::Int(0))])
+}
+
+/// The same.
+pub(super) fn weight(node: &mut Node) -> Converted {
+    fill(node, [("path", Value::from("")), ("weight", Value::Int(0))])
+}
+
+/// The same.
+pub(super) fn discrete(node: &mut Node) -> Converted {
+    fill(node, [("kind", Value::from("")), ("value", Value::Int(0))])
+}
+
+/// A container's name has two characters that names may have, somewhere.
+pub(super) fn container_name(node: &mut Node) -> Converted {
+    let first = |c: char| c.is_ascii_alphanumeric();
+    let rest = |c: char| first(c) || "_.-".contains(c);
+    match node.as_str() {
+        Some(name) if !name.chars().zip(name.chars().skip(1)).any(|(a, b)| first(a) && rest(b)) => {
+            wrong(node, "the name of a container")
+        }
+        _ => Ok(()),
+    }
 }

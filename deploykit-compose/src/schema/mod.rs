@@ -3,14 +3,16 @@
 mod check;
 mod convert;
 mod deploy;
+mod prune;
 mod resources;
 mod service;
 mod table;
 
-use crate::yaml::{Node, Span};
+use crate::yaml::{Node, Span, Value};
 
-pub(crate) use check::{check, nearest};
+pub(crate) use check::{Checker, MOST_PROBLEMS, nearest};
 pub(crate) use convert::{count_all, volume as long_volume};
+pub(crate) use prune::prune;
 pub(crate) use resources::PROJECT;
 pub use table::keys_table;
 pub(crate) use table::object_of;
@@ -25,8 +27,10 @@ pub(crate) enum Shape {
     Word(&'static [&'static str]),
     /// Yes or no; texts like `yes` and `off` too.
     Bool,
-    /// A whole number within bounds, or a text of one.
-    Int(i64, i64),
+    /// True or false, and nothing that stands for it.
+    Flag,
+    /// A whole number.
+    Int(Int),
     /// A number, or a text of one.
     Number,
     /// A duration.
@@ -35,8 +39,8 @@ pub(crate) enum Shape {
     Bytes,
     /// The same, but neither -1 nor a fraction.
     Size,
-    /// A scalar that is kept as text.
-    Scalar,
+    /// A text, or what else is allowed; kept as text.
+    Scalar(&'static [Kind]),
     /// The permissions of a file, kept as an octal text.
     Mode,
     /// A list.
@@ -45,6 +49,8 @@ pub(crate) enum Shape {
     Map(&'static Shape),
     /// The same, where the names are those of services, networks and so on.
     Named(&'static Shape),
+    /// This; where it is written as a list, no item may be there twice.
+    Once(&'static Shape),
     /// A text, or a list of texts.
     Texts,
     /// Texts by names, or a list of `name=value`; a name without a value has nothing.
@@ -61,13 +67,59 @@ pub(crate) enum Shape {
     Short(Long, &'static Shape),
 }
 
+/// What a scalar may be beside a text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Int,
+    Bool,
+    Float,
+    Null,
+}
+
+/// Which whole numbers are taken.
+#[derive(Clone, Copy)]
+pub(crate) struct Int {
+    min: i64,
+    max: i64,
+    /// Whether a text of a number is taken too.
+    text: bool,
+    /// Whether a fraction is cut off.
+    cut: bool,
+}
+
+impl Int {
+    fn of(self, value: &Value) -> Option<i64> {
+        let number = match value {
+            Value::Int(number) => Some(*number),
+            Value::String(text) if self.text => text.parse().ok(),
+            Value::Float(number) if self.cut && number.is_finite() => Some(*number as i64),
+            _ => None,
+        };
+        number.filter(|number| (self.min..=self.max).contains(number))
+    }
+}
+
 /// Brings a value to its long form; else says what is wrong where.
 pub(crate) type Long = fn(&mut Node) -> Result<(), (Span, String)>;
 
-/// The keys of a mapping; keys that begin with `x-` are the caller's own.
+/// The keys of a mapping.
 pub(crate) struct Object {
     pub(crate) keys: &'static [Key],
     pub(crate) required: &'static [&'static str],
+    /// Whether keys that begin with `x-` are the caller's own.
+    pub(crate) extensible: bool,
+}
+
+const fn object(keys: &'static [Key]) -> Object {
+    Object { keys, required: &[], extensible: true }
+}
+
+const fn requiring(required: &'static [&'static str], keys: &'static [Key]) -> Object {
+    Object { keys, required, extensible: true }
+}
+
+const fn closed(required: &'static [&'static str], keys: &'static [Key]) -> Object {
+    Object { keys, required, extensible: false }
 }
 
 /// One key.
@@ -75,6 +127,32 @@ pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) shape: Shape,
     pub(crate) becomes: Becomes,
+    empty: Empty,
+}
+
+/// What an empty value (0, no, nothing in it) says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Empty {
+    /// The same as its absence; but a mapping with keys of its own, and a duration, is more.
+    Absent,
+    /// The same as its absence, whatever it is.
+    Nothing,
+    /// Something else than its absence.
+    Something,
+}
+
+impl Key {
+    /// Its zero is a value like others.
+    const fn meant(mut self) -> Self {
+        self.empty = Empty::Something;
+        self
+    }
+
+    /// Its zero says nothing, be it a mapping or a duration.
+    const fn plain(mut self) -> Self {
+        self.empty = Empty::Nothing;
+        self
+    }
 }
 
 /// What becomes of a key in the model.
@@ -93,25 +171,41 @@ pub(crate) enum Becomes {
 }
 
 const fn inner(name: &'static str, shape: Shape) -> Key {
-    Key { name, shape, becomes: Becomes::Inner }
+    Key { name, shape, becomes: Becomes::Inner, empty: Empty::Absent }
 }
 
 const fn loaded(name: &'static str, shape: Shape) -> Key {
-    Key { name, shape, becomes: Becomes::Loaded }
+    Key { name, shape, becomes: Becomes::Loaded, empty: Empty::Absent }
 }
 
 const fn model(name: &'static str, shape: Shape, part: &'static str) -> Key {
-    Key { name, shape, becomes: Becomes::Model(part) }
+    Key { name, shape, becomes: Becomes::Model(part), empty: Empty::Absent }
 }
 
 const fn allowed(name: &'static str, shape: Shape, reason: &'static str) -> Key {
-    Key { name, shape, becomes: Becomes::Allowed(reason) }
+    Key { name, shape, becomes: Becomes::Allowed(reason), empty: Empty::Absent }
 }
 
 const fn refused(name: &'static str, shape: Shape, reason: &'static str) -> Key {
-    Key { name, shape, becomes: Becomes::Refused(reason) }
+    Key { name, shape, becomes: Becomes::Refused(reason), empty: Empty::Absent }
 }
 
-const INT: Shape = Shape::Int(i64::MIN, i64::MAX);
-const NATURAL: Shape = Shape::Int(0, i64::MAX);
+const fn int(min: i64, max: i64) -> Shape {
+    Shape::Int(Int { min, max, text: true, cut: false })
+}
+
+const INT: Shape = int(i64::MIN, i64::MAX);
+const NATURAL: Shape = int(0, i64::MAX);
+/// A number whose fraction is cut off, or a text of a whole one.
+const CUT: Shape = Shape::Int(Int { min: i64::MIN, max: i64::MAX, text: true, cut: true });
+/// A number whose fraction is cut off.
+const CUT_NUMBER: Shape = Shape::Int(Int { min: i64::MIN, max: i64::MAX, text: false, cut: true });
+/// A whole number that is no text.
+const EXACT: Shape = Shape::Int(Int { min: i64::MIN, max: i64::MAX, text: false, cut: false });
+/// A whole number from 0 that is no text.
+const WEIGHT: Shape = Shape::Int(Int { min: 0, max: i64::MAX, text: false, cut: false });
+/// Permissions as a number.
+const MODE: Shape = Shape::Int(Int { min: 0, max: i64::MAX, text: false, cut: true });
+const OPTIONS: Shape = Shape::Map(&Shape::Scalar(&[Kind::Int, Kind::Float]));
+const TEXT_SET: Shape = Shape::Once(&TEXT_LIST);
 const TEXT_LIST: Shape = Shape::List(&Shape::Text);

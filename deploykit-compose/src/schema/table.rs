@@ -25,7 +25,7 @@ pub fn keys_table() -> String {
 pub(crate) fn object_of(shape: &Shape) -> Option<(&'static Object, &'static str)> {
     match shape {
         Shape::Object(object) => Some((object, "")),
-        Shape::Optional(inner) | Shape::Short(_, inner) => object_of(inner),
+        Shape::Optional(inner) | Shape::Once(inner) | Shape::Short(_, inner) => object_of(inner),
         Shape::List(inner) => object_of(inner).map(|(object, _)| (object, "[]")),
         Shape::Map(inner) | Shape::Named(inner) => {
             object_of(inner).map(|(object, _)| (object, ".*"))

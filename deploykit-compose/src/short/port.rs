@@ -38,7 +38,7 @@ fn parse(spec: &str) -> Result<Vec<PortShort>, String> {
     let (address, protocol) = spec.split_once('/').unwrap_or((spec, "tcp"));
     let protocol = ["tcp", "udp", "sctp"]
         .into_iter()
-        .find(|known| protocol.eq_ignore_ascii_case(known))
+        .find(|known| protocol.is_empty() || protocol.eq_ignore_ascii_case(known))
         .ok_or_else(|| format!("`{protocol}` is not a protocol"))?;
     let (front, target) = match address.rsplit_once(':') {
         Some((front, target)) => (Some(front), target),
@@ -48,8 +48,12 @@ fn parse(spec: &str) -> Result<Vec<PortShort>, String> {
         Some((host, published)) => (host, published),
         None => ("", ""),
     };
-    let host_ip = match host.trim_start_matches('[').trim_end_matches(']') {
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let host_ip = match bracketed.unwrap_or(host) {
         "" => None,
+        host if bracketed.is_none() && host.contains(':') => {
+            return Err(format!("`{host}` has to be put in brackets"));
+        }
         host => Some(host.parse::<IpAddr>().map_err(|_| format!("`{host}` is not an IP address"))?),
     };
     if target.is_empty() {
@@ -76,8 +80,11 @@ fn parse(spec: &str) -> Result<Vec<PortShort>, String> {
 }
 
 fn range(text: &str) -> Result<(u16, u16), String> {
-    let number =
-        |text: &str| text.parse::<u16>().map_err(|_| format!("`{text}` is not a port number"));
+    let number = |text: &str| {
+        let digits = text.starts_with(|c: char| c.is_ascii_digit());
+        let parsed = text.parse::<u16>().ok().filter(|_| digits);
+        parsed.ok_or_else(|| format!("`{text}` is not a port number"))
+    };
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),
         None => (number(text)?, number(text)?),
@@ -102,7 +109,9 @@ mod tests {
 
     #[test]
     fn what_is_no_port() {
-        for spec in ["", ":", "80:", "x", "80/", "1-2:1-3", "3-2", "70000", "a:1:1", "1:1:1:1"] {
+        for spec in
+            ["", ":", "80:", "x", "+80", "::1:80:80", "1-2:1-3", "3-2", "70000", "a:1:1", "1:1:1:1"]
+        {
             assert!(parse_port(spec).is_err(), "{spec}");
         }
     }

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-const UNITS: [(&str, u128); 8] = [
+const UNITS: [(&str, u128); 10] = [
     ("ns", 1),
     ("us", 1_000),
     ("µs", 1_000),
@@ -14,9 +14,11 @@ const UNITS: [(&str, u128); 8] = [
     ("s", 1_000_000_000),
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
+    ("w", 604_800_000_000_000),
 ];
 
-/// Parses a duration like `1m30s` or `2.5s`; nothing where the text is none, or is negative.
+/// Parses a duration like `1m30s`, `2.5s` or `1d`; nothing where the text is none, or is negative.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
@@ -81,14 +83,15 @@ fn fraction(value: u128, scale: u128) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Parses an amount of bytes like `64m`, `1.5gb` or `1024`, in powers of 1024; `-1` stands for no
-/// limit. Nothing where the text is none of that.
+/// Parses an amount of bytes like `64m`, `1.5gb` or `1024`, in powers of 1024; a negative number
+/// stands for no limit. Nothing where the text is none of that.
 pub fn parse_bytes(text: &str) -> Option<i64> {
-    if text == "-1" {
-        return Some(-1);
+    if let Ok(number) = text.parse() {
+        return Some(number);
     }
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text.rfind(|c: char| c.is_ascii_digit() || c == '.').map_or(0, |at| at + 1);
     let (number, unit) = text.split_at(digits);
+    let number = number.replace('_', "");
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
     let scale = match unit.as_str() {
         "" | "b" => 0,
@@ -99,7 +102,11 @@ pub fn parse_bytes(text: &str) -> Option<i64> {
         "p" | "pb" | "pib" => 5,
         _ => return None,
     };
-    i64::try_from(scaled(number, 1024_u128.pow(scale))?).ok()
+    if number.contains(['e', 'E']) {
+        let amount = number.parse::<f64>().ok()? * 1024_f64.powi(scale as i32);
+        return (0.0..9e18).contains(&amount).then_some(amount as i64);
+    }
+    i64::try_from(scaled(&number, 1024_u128.pow(scale))?).ok()
 }
 
 #[cfg(test)]
@@ -125,7 +132,7 @@ mod tests {
             assert_eq!(parse_bytes(text), Some(bytes));
         }
         assert_eq!((parse_bytes("-1"), parse_bytes("1024")), (Some(-1), Some(1024)));
-        for text in ["", "m", "1x", "-2", "9999999999999999999p"] {
+        for text in ["", "m", "1x", "-2k", "9999999999999999999p"] {
             assert_eq!(parse_bytes(text), None, "{text}");
         }
     }

@@ -1,7 +1,8 @@
 //! A command line as words.
 
 /// The words of a command line as a shell cuts them: blanks separate, quotes and backslashes keep
-/// together; nothing is expanded.
+/// together; nothing is expanded. As in Compose, the line ends where a shell would go on with
+/// another command or a file (`;`, `&`, `|`, `<`, `>`).
 ///
 /// # Errors
 /// What is wrong, where a quote is not closed or the line ends in a backslash.
@@ -27,6 +28,7 @@ pub(crate) fn split_words(line: &str) -> Result<Vec<String>, &'static str> {
                 word.get_or_insert_default();
                 quote = Some(c);
             }
+            (None, ';' | '&' | '|' | '<' | '>') => break,
             (None, c) if c.is_whitespace() => words.extend(word.take()),
             (_, c) => word.get_or_insert_default().push(c),
         }
@@ -47,6 +49,7 @@ mod tests {
         let words = split_words(r#"sh -c "echo 'a b' \"c\"" '' d\ e "x\y" 'q"q'"#);
         let expected = ["sh", "-c", "echo 'a b' \"c\"", "", "d e", "x\\y", "q\"q"];
         assert_eq!(words, Ok(expected.map(str::to_owned).to_vec()));
+        assert_eq!(split_words("a && b"), Ok(vec!["a".to_owned()]));
         assert!(split_words("a 'b").is_err());
         assert!(split_words("a \\").is_err());
     }

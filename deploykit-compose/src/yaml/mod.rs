@@ -5,10 +5,12 @@ mod scalar;
 mod write;
 
 use indexmap::IndexMap;
+use serde::{Serialize, Serializer};
 
 pub(crate) use parse::{MAX_BYTES, parse};
 pub(crate) use scalar::format_float;
 pub use write::to_yaml;
+pub(crate) use write::without_variables;
 
 /// Where something stands: bytes of one of the sources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,6 +178,15 @@ impl Node {
         }
     }
 
+    /// Adds a list or mapping that is not empty.
+    pub(crate) fn set_some(&mut self, key: &str, value: Value) {
+        match &value {
+            Value::List(items) if items.is_empty() => {}
+            Value::Map(map) if map.is_empty() => {}
+            _ => self.set(key, value),
+        }
+    }
+
     /// Takes a value out of a mapping.
     pub(crate) fn take(&mut self, key: &str) -> Option<Node> {
         Some(self.as_map_mut()?.shift_remove(key)?.node)
@@ -209,6 +220,23 @@ impl Node {
             Value::String(_) => "a text",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// As JSON has it.
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.value {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::Int(number) => serializer.serialize_i64(*number),
+            Value::Float(number) => serializer.serialize_f64(*number),
+            Value::String(text) => serializer.serialize_str(text),
+            Value::List(items) => serializer.collect_seq(items),
+            Value::Map(map) => {
+                serializer.collect_map(map.iter().map(|(key, entry)| (key, &entry.node)))
+            }
         }
     }
 }

@@ -18,6 +18,22 @@ pub fn to_yaml(node: &Node) -> String {
     out
 }
 
+/// The same tree with every dollar sign twice, since one alone begins a variable.
+pub(crate) fn without_variables(node: &Node) -> Node {
+    let mut node = node.clone();
+    double(&mut node);
+    node
+}
+
+fn double(node: &mut Node) {
+    match &mut node.value {
+        Value::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Value::List(items) => items.iter_mut().for_each(double),
+        Value::Map(map) => map.values_mut().for_each(|entry| double(&mut entry.node)),
+        _ => {}
+    }
+}
+
 /// Writes a mapping or list that is not empty, each entry on its own line.
 fn block(out: &mut String, node: &Node, indent: usize) {
     match &node.value {

@@ -87,7 +87,9 @@ pub(super) async fn one_that_is_too_slow_is_named(t: &Test) {
 
 pub(super) async fn one_that_does_not_stay_ready_is_refused(t: &Test) {
     let web = |version| {
-        let update = rolling().monitor(Duration::from_secs(3));
+        // Time for the start, too, which takes seconds where an engine is busy.
+        let deadline = Duration::from_secs(12);
+        let update = rolling().monitor(Duration::from_secs(3)).progress_deadline(deadline);
         t.service("web", version).update(update)
     };
     t.up(t.only(web("1"))).await.unwrap();

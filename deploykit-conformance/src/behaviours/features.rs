@@ -64,6 +64,9 @@ fn app_with(t: &Test, feature: Feature) -> App {
         },
         Feature::Images => match t.image() {
             own @ ImageSpec::Reference(_) => image(own.clone()),
+            _ if t.settings.reference.is_some() => {
+                image(ImageSpec::Reference(t.settings.reference.clone().unwrap()))
+            }
             _ => image(ImageSpec::Reference(ImageRef::new("registry.invalid/testapp:1").unwrap())),
         },
         Feature::Resources => {

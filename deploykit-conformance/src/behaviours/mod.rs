@@ -19,6 +19,7 @@ mod fencing;
 mod healing;
 mod history;
 mod idempotence;
+mod isolation;
 mod jobs;
 mod lock;
 mod logs;
@@ -135,6 +136,9 @@ pub(crate) fn chosen(capabilities: &Capabilities) -> Vec<Behaviour> {
     }
     if capabilities.has(Feature::Canary) {
         chosen.extend(behaviours![strategies::canary_moves_by_growing_shares]);
+    }
+    if capabilities.has(Feature::Isolation) {
+        chosen.extend(behaviours![isolation::only_those_that_are_named_get_through]);
     }
     if capabilities.has(Feature::HostPorts) {
         chosen.extend(behaviours![ownership::a_taken_port_is_named_and_left_alone]);

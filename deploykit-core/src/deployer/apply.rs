@@ -218,10 +218,17 @@ impl Attempt<'_, '_> {
         for number in &numbers[..numbers.len().saturating_sub(keep)] {
             record.forget(fence, *number).await?;
         }
-        let kept = record.all().await?;
+        let mut kept = None;
         for (name, secret) in &target.app.secrets {
             let versions = backend.secrets().versions(&fence.app, name).await?;
             let old = &versions[..versions.len().saturating_sub(secret.keep.max(1) as usize)];
+            if old.is_empty() {
+                continue;
+            }
+            let kept = match &mut kept {
+                Some(kept) => kept,
+                None => kept.insert(record.all().await?),
+            };
             let named =
                 |version: &u64| kept.iter().any(|r| r.app.secrets.get(name) == Some(version));
             let unused: Vec<u64> = old.iter().filter(|v| !named(v)).copied().collect();

@@ -21,6 +21,7 @@ use crate::model::{App, AppName, SecretName, VolumeName};
 use crate::observation::Observation;
 use crate::orchestrator::{ExecOutput, ExecRequest, LogLine, LogQuery, Orchestrator};
 use crate::plan::{Change, Plan};
+use crate::policy::ImagePolicy;
 use crate::revision::Revision;
 use crate::secret::SecretValue;
 use record::Record;
@@ -51,6 +52,7 @@ pub struct Deployer {
     holder: String,
     lock_wait: Duration,
     allowed: BTreeSet<Feature>,
+    image_policy: Option<Arc<dyn ImagePolicy>>,
 }
 
 impl std::fmt::Debug for Deployer {
@@ -93,7 +95,13 @@ impl Deployer {
         let program = std::env::args().next().unwrap_or_default();
         let program = program.rsplit('/').next().unwrap_or_default();
         let holder = format!("{program} (pid {})", std::process::id());
-        Self { backend, holder, lock_wait: Duration::ZERO, allowed: BTreeSet::new() }
+        Self {
+            backend,
+            holder,
+            lock_wait: Duration::ZERO,
+            allowed: BTreeSet::new(),
+            image_policy: None,
+        }
     }
 
     /// Calls itself `holder` where others are told who is at work.
@@ -114,6 +122,13 @@ impl Deployer {
         self
     }
 
+    /// Deploys no image that `policy` refuses. A rollback is not asked again: it returns to images
+    /// that were accepted when they were deployed.
+    pub fn with_image_policy(mut self, policy: Arc<dyn ImagePolicy>) -> Self {
+        self.image_policy = Some(policy);
+        self
+    }
+
     /// The backend.
     pub fn backend(&self) -> &Arc<dyn Orchestrator> {
         &self.backend
@@ -129,7 +144,8 @@ impl Deployer {
     }
 
     /// Fixes everything of an app that needs looking up: validates it, checks it against the
-    /// backend's capabilities, makes its images ready, finds its secrets' versions.
+    /// backend's capabilities, makes its images ready, asks the image policy, finds its secrets'
+    /// versions.
     ///
     /// Cancel-safe: what it leaves behind are images, which the next apply collects.
     ///

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::Deployer;
 use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::model::{App, ImageSpec, Mount};
+use crate::model::{App, AppName, ImageSpec, Mount, ResolvedImage};
 use crate::resolved::ResolvedApp;
 
 pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp> {
@@ -23,7 +23,7 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
     };
     let mut problems = app.problems();
     let unsupported = backend.capabilities().check(&app, backend.name(), &deployer.allowed);
-    let kind = if problems.is_empty() && !unsupported.is_empty() {
+    let mut kind = if problems.is_empty() && !unsupported.is_empty() {
         ErrorKind::Unsupported
     } else {
         ErrorKind::Invalid
@@ -44,7 +44,7 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
                 distinct.push(workload.image);
             }
         }
-        let build = |image| backend.images().build(&app.name, image);
+        let build = |image| make_ready(deployer, &app.name, image);
         let built = join_all(distinct.iter().copied().map(build)).await;
         for (name, workload) in &workloads {
             let made = distinct.iter().zip(&built).find(|(image, _)| **image == workload.image);
@@ -53,17 +53,21 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
                 Ok(image) => {
                     images.insert((*name).clone(), image.clone());
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
+                Err(Unready::Wrong(error) | Unready::Refused(error)) => {
                     let folder = if app.jobs.contains_key(*name) { "jobs" } else { "services" };
                     let path = format!("{folder}.{name}.image");
                     problems.push(Problem::new(path, error.message(), ""));
                 }
-                Err(_) => {}
+                Err(Unready::Failed(_)) => {}
             }
         }
-        let broken = |e: &Error| !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Invalid);
-        if let Some(error) = built.into_iter().filter_map(Result::err).find(broken) {
-            return Err(error);
+        if !problems.is_empty() && !built.iter().any(|b| matches!(b, Err(Unready::Wrong(_)))) {
+            kind = ErrorKind::Unauthorized;
+        }
+        for image in built {
+            if let Err(Unready::Failed(error)) = image {
+                return Err(error);
+            }
         }
         let newest: BTreeMap<_, _> = match app.secrets.is_empty() {
             true => BTreeMap::new(),
@@ -77,6 +81,7 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
                     continue;
                 }
                 let folder = if app.jobs.contains_key(name) { "jobs" } else { "services" };
+                kind = ErrorKind::Invalid;
                 problems.push(Problem::new(
                     format!("{folder}.{name}.mounts[{index}].secret"),
                     format!("the secret `{}` has no value on {}", mount.name, backend.name()),
@@ -93,4 +98,32 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
     let mut restarts = restarts.unwrap_or_default();
     restarts.retain(|service, _| app.services.contains_key(service));
     Ok(ResolvedApp { app, images, secrets, restarts })
+}
+
+/// Why an image is not ready.
+enum Unready {
+    /// The app names something that is not there or cannot be.
+    Wrong(Error),
+    /// The image policy does not let it through.
+    Refused(Error),
+    /// It could not be found out.
+    Failed(Error),
+}
+
+async fn make_ready(
+    deployer: &Deployer,
+    app: &AppName,
+    image: &ImageSpec,
+) -> Result<ResolvedImage, Unready> {
+    let wrong = |e: &Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Invalid);
+    let built = deployer.backend.images().build(app, image).await;
+    let resolved =
+        built.map_err(|e| if wrong(&e) { Unready::Wrong(e) } else { Unready::Failed(e) })?;
+    if let Some(policy) = &deployer.image_policy {
+        policy.check(app, image, &resolved).await.map_err(|e| match e.is_retryable() {
+            true => Unready::Failed(e),
+            false => Unready::Refused(e),
+        })?;
+    }
+    Ok(resolved)
 }

@@ -1,5 +1,7 @@
 //! How revisions and runs of jobs are kept in a state store.
 
+use futures_util::future::try_join_all;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{AppName, ServiceName};
 use crate::revision::Revision;
@@ -65,11 +67,9 @@ impl Record<'_> {
 
     /// All revisions that are kept, oldest first.
     pub(super) async fn all(&self) -> Result<Vec<Revision>> {
-        let mut revisions = Vec::new();
-        for number in self.numbers().await? {
-            revisions.extend(self.revision(number).await?);
-        }
-        Ok(revisions)
+        let numbers = self.numbers().await?;
+        let revisions = try_join_all(numbers.into_iter().map(|n| self.revision(n))).await?;
+        Ok(revisions.into_iter().flatten().collect())
     }
 
     /// Writes a new revision.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What to run: an executable of this machine, or an image of a registry.
+use super::files::ImageFiles;
+
+/// What to run: an executable of this machine, an image of a registry, or one made of files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -15,12 +17,19 @@ pub enum ImageSpec {
     Binary(PathBuf),
     /// An image by its reference, like `docker.io/library/nginx:1.27`.
     Reference(ImageRef),
+    /// An image that is made of files.
+    Files(Box<ImageFiles>),
 }
 
 impl ImageSpec {
     /// An executable file.
     pub fn binary(path: impl Into<PathBuf>) -> Self {
         Self::Binary(path.into())
+    }
+
+    /// An image that is made of files.
+    pub fn files(files: ImageFiles) -> Self {
+        Self::Files(Box::new(files))
     }
 }
 
@@ -29,6 +38,11 @@ impl fmt::Display for ImageSpec {
         match self {
             Self::Binary(path) => write!(f, "{}", path.display()),
             Self::Reference(reference) => reference.fmt(f),
+            Self::Files(files) => match (&files.program, files.entrypoint.first()) {
+                (Some(program), _) => write!(f, "files for {}", program.display()),
+                (None, Some(program)) => write!(f, "files for {program}"),
+                (None, None) => write!(f, "{} files", files.copies.len()),
+            },
         }
     }
 }

@@ -3,6 +3,7 @@
 mod app;
 mod build;
 mod environment;
+mod files;
 mod image;
 mod mount;
 mod name;
@@ -21,6 +22,7 @@ mod workload;
 pub use app::{App, Network};
 pub use build::{AppBuilder, JobBuilder, ServiceBuilder};
 pub use environment::{Address, Contract, Listen, RESERVED};
+pub use files::{FileMode, FileModeError, ImageCopy, ImageFiles, Owner};
 pub use image::{ImageRef, ImageRefError, ImageSpec, ResolvedImage};
 pub use mount::{
     BindMount, Config, ConfigMount, Mount, Secret, SecretMount, TmpfsMount, Volume, VolumeMount,

@@ -147,7 +147,6 @@ fn port() -> impl Strategy<Value = Port> {
 }
 
 fn mount() -> impl Strategy<Value = Mount> {
-    let path = || text().prop_map(std::path::PathBuf::from);
     let size = option::of(any::<u64>()).prop_map(|n| n.and_then(Bytes::new));
     prop_oneof![
         (names(), option::of(path()), any::<bool>()).prop_map(|(name, target, read_only)| {
@@ -174,10 +173,47 @@ fn replicas() -> impl Strategy<Value = Replicas> {
     ]
 }
 
+fn path() -> impl Strategy<Value = std::path::PathBuf> {
+    text().prop_map(std::path::PathBuf::from)
+}
+
+fn image_files() -> impl Strategy<Value = ImageFiles> {
+    let base = (option::of(Just(ImageRef::new("debian:12").unwrap())), option::of(path()));
+    let owner = option::of((any::<u32>(), any::<u32>()));
+    let copy =
+        (text(), path(), option::of(0..=0o7777u32), owner).prop_map(|(from, to, mode, owner)| {
+            let owner = owner.map(|(user, group)| Owner { user, group });
+            ImageCopy { from: from.into(), to, mode: mode.and_then(FileMode::new), owner }
+        });
+    let run = (vec(text(), 0..2), vec(text(), 0..2), option::of(text()), option::of(path()));
+    let facts = (btree_map(text(), text(), 0..2), btree_map(text(), text(), 0..2), any::<bool>());
+    let rest = (vec(any::<u16>(), 0..2), vec(path(), 0..2), option::of(text()));
+    (base, vec(copy, 0..3), run, facts, rest).prop_map(|(base, copies, run, facts, rest)| {
+        ImageFiles {
+            base: base.0,
+            program: base.1,
+            copies,
+            env: facts.0.clone(),
+            entrypoint: run.0,
+            cmd: run.1,
+            user: run.2,
+            workdir: run.3,
+            ports: rest.0,
+            volumes: rest.1,
+            stop_signal: rest.2,
+            labels: facts.0,
+            annotations: facts.1,
+            certificates: facts.2,
+            time_zones: !facts.2,
+        }
+    })
+}
+
 fn image() -> impl Strategy<Value = ImageSpec> {
     prop_oneof![
         text().prop_map(ImageSpec::binary),
         Just(ImageSpec::Reference(ImageRef::new("docker.io/library/nginx:1.27").unwrap())),
+        image_files().prop_map(ImageSpec::files),
     ]
 }
 

@@ -2,7 +2,7 @@
 //!
 //! In WAL mode with `synchronous=NORMAL` a commit costs no fsync: it survives the death of the
 //! supervisor, and the file stays whole after a power cut, which may lose the last commits.
-//! New revisions and secrets are written with [`Database::durable`], which does wait for the disk.
+//! Secrets are written with [`Database::durable`], which does wait for the disk.
 
 mod endpoints;
 mod instances;

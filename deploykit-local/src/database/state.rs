@@ -62,8 +62,7 @@ impl Database {
             .map_err(|e| error::database("list the state", e))
     }
 
-    /// Writes a value, and returns its new version. A new value is on the disk when this returns; a
-    /// changed one survives this process, and a power cut may take it back to what it was before.
+    /// Writes a value, and returns its new version.
     pub(crate) fn put(
         &mut self,
         fence: &Fence,
@@ -71,7 +70,7 @@ impl Database {
         value: &str,
         expected: Expected,
     ) -> Result<u64> {
-        let write = |tx: &Transaction<'_>| {
+        self.change("write the state", |tx| {
             fenced(tx, fence)?;
             let found = version_of(tx, &fence.app, key)?;
             if found
@@ -90,11 +89,7 @@ impl Database {
             tx.prepare_cached("INSERT OR REPLACE INTO state VALUES (?1, ?2, ?3, ?4)")?
                 .execute((fence.app.as_str(), key, value, version))?;
             Ok(version)
-        };
-        match expected {
-            Expected::Absent => self.durable("write the state", write),
-            Expected::Version(_) => self.change("write the state", write),
-        }
+        })
     }
 
     /// Deletes the value of that version; one that is not there is no error.

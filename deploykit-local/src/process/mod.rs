@@ -71,6 +71,11 @@ impl Process {
         Ok(Self { identity, pidfd, child, exit: OnceLock::new() })
     }
 
+    /// Whether this supervisor started it itself.
+    pub(crate) fn is_child(&self) -> bool {
+        self.child
+    }
+
     /// Which process it is.
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity

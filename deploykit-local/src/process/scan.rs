@@ -1,9 +1,12 @@
 //! Finding the processes that carry a folder's marker, and ending those that nobody wants.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
+};
 
 use super::identity::Stat;
 use super::spawn::{FOLDER_MARKER, INSTANCE_MARKER};
@@ -35,15 +38,63 @@ pub(crate) fn marked(folder_id: &str) -> io::Result<Vec<Found>> {
         if entry.metadata().map(|m| m.uid()).ok() != Some(user) {
             continue;
         }
-        let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { continue };
-        let Some(instance) = instance_of(&environment, folder_id) else { continue };
-        if let Ok(Some(stat)) = Stat::read(pid)
-            && !stat.zombie
-        {
-            found.push(Found { pid, stat, instance });
-        }
+        found.extend(look_at(pid, folder_id));
     }
     Ok(found)
+}
+
+fn look_at(pid: u32, folder_id: &str) -> Option<Found> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let instance = instance_of(&environment, folder_id)?;
+    let stat = Stat::read(pid).ok()?.filter(|stat| !stat.zombie)?;
+    Some(Found { pid, stat, instance })
+}
+
+/// Makes this process the parent of whatever its children leave behind.
+pub(crate) fn take_orphans() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// The pids of this process's children but for those `known`: where it takes orphans, all that
+/// instances have left behind are among them, however they left their group.
+fn orphans(known: &BTreeSet<u32>) -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task")? {
+        match std::fs::read_to_string(task?.path().join("children")) {
+            Ok(children) => {
+                pids.extend(children.split_ascii_whitespace().flat_map(str::parse::<u32>));
+            }
+            // The thread has ended.
+            Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(3) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    pids.retain(|pid| !known.contains(pid));
+    Ok(pids)
+}
+
+/// Like [`marked`], among the orphans of this process alone: for that, it need not look at every
+/// process of the machine.
+pub(crate) fn marked_orphans(folder_id: &str, known: &BTreeSet<u32>) -> io::Result<Vec<Found>> {
+    Ok(orphans(known)?.into_iter().filter_map(|pid| look_at(pid, folder_id)).collect())
+}
+
+/// Clears away orphans that have ended. `before` is what the last call returned: somebody else in
+/// this process may still wait for a child that has ended just now, not for one from back then.
+pub(crate) fn bury(known: &BTreeSet<u32>, before: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
+    let mut ended = BTreeSet::new();
+    for number in orphans(known)? {
+        if !Stat::read(number)?.is_some_and(|stat| stat.zombie) {
+            continue;
+        }
+        let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+        if before.contains(&number) {
+            let _ = waitpid(pid, WaitOptions::NOHANG);
+        } else {
+            ended.insert(number);
+        }
+    }
+    Ok(ended)
 }
 
 fn instance_of(environment: &[u8], folder_id: &str) -> Option<String> {
@@ -58,15 +109,18 @@ fn instance_of(environment: &[u8], folder_id: &str) -> Option<String> {
     String::from_utf8(value(INSTANCE_MARKER)?.to_vec()).ok()
 }
 
-/// Ends (SIGKILL) every marked process that `unwanted` says yes to, and looks again until there
-/// is none. Returns how many were ended. Blocks.
+/// Ends (SIGKILL) every process that `find` finds and `unwanted` says yes to, and looks again until
+/// there is none. Returns how many were ended. Blocks.
 ///
 /// # Errors
 /// Where `/proc` cannot be read, or processes keep appearing.
-pub(crate) fn sweep(folder_id: &str, unwanted: impl Fn(&Found) -> bool) -> io::Result<usize> {
+pub(crate) fn sweep(
+    find: impl Fn() -> io::Result<Vec<Found>>,
+    unwanted: impl Fn(&Found) -> bool,
+) -> io::Result<usize> {
     let mut ended = 0;
     for _ in 0..ROUNDS {
-        let found: Vec<Found> = marked(folder_id)?.into_iter().filter(|f| unwanted(f)).collect();
+        let found: Vec<Found> = find()?.into_iter().filter(|f| unwanted(f)).collect();
         if found.is_empty() {
             return Ok(ended);
         }

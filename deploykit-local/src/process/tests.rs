@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -97,10 +97,45 @@ async fn the_group_ends_with_its_leader_and_the_sweep_finds_who_left_the_group()
     .await;
     assert_eq!(process.exited().await, Exit::Code(0));
     until("the group is gone", || scan::marked(&mine).unwrap().len() == 1).await;
-    assert_eq!(scan::sweep(&other, |_| true).unwrap(), 0, "another folder's are left alone");
-    assert_eq!(scan::sweep(&mine, |f| f.instance == "web-2").unwrap(), 0, "another instance's too");
-    assert_eq!(scan::sweep(&mine, |f| f.instance == "web-1").unwrap(), 1);
+    assert_eq!(
+        scan::sweep(|| scan::marked(&other), |_| true).unwrap(),
+        0,
+        "another folder's are left alone"
+    );
+    assert_eq!(
+        scan::sweep(|| scan::marked(&mine), |f| f.instance == "web-2").unwrap(),
+        0,
+        "another instance's too"
+    );
+    assert_eq!(scan::sweep(|| scan::marked(&mine), |f| f.instance == "web-1").unwrap(), 1);
     assert!(scan::marked(&mine).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn orphans_are_found_ended_and_buried() {
+    scan::take_orphans().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mine = id();
+    let launch = launch(folder.path(), &mine, "setsid sleep 1000 & sleep 0.1; exit 0");
+    let process = Process::spawn(&launch).unwrap();
+    let leader = process.identity().pid;
+    let others = || scan::marked(&mine).unwrap().iter().filter(|f| f.pid != leader).count();
+    until("both run", || others() == 1).await;
+    assert_eq!(process.exited().await, Exit::Code(0));
+    let known = BTreeSet::from([leader]);
+    let orphans = || scan::marked_orphans(&mine, &known);
+    let pid = orphans().unwrap().first().expect("the one that left the group").pid;
+    assert_eq!(scan::sweep(orphans, |f| f.instance == "web-2").unwrap(), 0);
+    assert_eq!(scan::sweep(orphans, |f| f.instance == "web-1").unwrap(), 1);
+    let mut ended = BTreeSet::new();
+    until("it has ended", || {
+        ended = scan::bury(&known, &BTreeSet::new()).unwrap();
+        ended.contains(&pid)
+    })
+    .await;
+    assert!(Stat::read(pid).unwrap().is_some(), "who has just ended may be waited for");
+    scan::bury(&known, &BTreeSet::from([pid])).unwrap();
+    assert_eq!(Stat::read(pid).unwrap(), None);
 }
 
 #[tokio::test]

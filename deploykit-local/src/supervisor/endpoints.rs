@@ -28,6 +28,7 @@ const BIND_AGAIN: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) struct Served {
     spec: EndpointSpec,
+    hash: SpecHash,
     ports: Vec<EndpointPort>,
     routed: BTreeSet<String>,
     listeners: Vec<Listener>,
@@ -67,11 +68,7 @@ fn mode(port: &Port) -> Mode {
 impl Served {
     /// What is reported of it.
     pub(super) fn observe(&self) -> Endpoint {
-        Endpoint {
-            hash: SpecHash::of_endpoint(&self.spec),
-            ports: self.ports.clone(),
-            routed: self.routed.clone(),
-        }
+        Endpoint { hash: self.hash.clone(), ports: self.ports.clone(), routed: self.routed.clone() }
     }
 
     fn proxies(&self) -> Vec<Arc<ServiceProxy>> {
@@ -183,7 +180,8 @@ impl Supervisor {
             listeners.extend(outer);
         }
         let routed = before.map(|served| served.routed.clone()).unwrap_or_default();
-        Ok(Served { spec: spec.clone(), ports, routed, listeners })
+        let hash = SpecHash::of_endpoint(spec);
+        Ok(Served { spec: spec.clone(), hash, ports, routed, listeners })
     }
 
     /// An address of the service's own with the declared port; where none can be had, the first
@@ -274,7 +272,9 @@ impl Supervisor {
                 listeners.push(Listener { declared, mode: mode(port), address, proxy: None });
             }
         }
-        let served = Served { spec: row.spec, ports: row.ports, routed: row.routed, listeners };
+        let hash = SpecHash::of_endpoint(&row.spec);
+        let EndpointRow { spec, ports, routed, .. } = row;
+        let served = Served { spec, hash, ports, routed, listeners };
         let service = served.spec.service.clone();
         self.state().endpoints.insert((row.app, service), served);
     }

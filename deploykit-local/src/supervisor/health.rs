@@ -34,7 +34,7 @@ impl Supervisor {
 
     fn take_health(&self, hosted: &Hosted, health: Health) {
         let trouble = health.failing.map(|answer| Reason::ProbeFailing {
-            probe: answer.probe.to_owned(),
+            probe: answer.probe,
             answer: answer.text,
             log: hosted.evidence(&self.folder),
         });

@@ -20,6 +20,8 @@ impl Supervisor {
         match self.launch_off_thread(&hosted).await {
             Ok(process) => {
                 self.started(&hosted, &process);
+                self.disk
+                    .begin_executable(&self.executables.path(&hosted.spec.template.image.digest));
                 self.tasks.spawn(Arc::clone(self).host(hosted, Some(process)));
                 Ok(())
             }
@@ -135,6 +137,9 @@ impl Supervisor {
     /// See [`Runtime::collect`](deploykit_core::Runtime::collect).
     pub(super) fn collect(&self, fence: &Fence, named: BTreeSet<String>) -> Result<()> {
         let mut keep = named;
+        for digest in &keep {
+            self.disk.begin_executable(&self.executables.path(digest));
+        }
         {
             let mut state = self.state();
             state.database.check_fence(fence)?;

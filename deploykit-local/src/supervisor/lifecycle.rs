@@ -1,5 +1,6 @@
 //! The life of one instance: watched, started again, ended.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Supervisor;
 use super::hosted::{Hosted, signal};
-use crate::process::Process;
+use crate::process::{Process, scan};
 
 /// The pause before the second start in a row; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -56,7 +57,7 @@ impl Supervisor {
                 Turn::Ended(exit) => *exit,
                 Turn::Stop | Turn::Unhealthy | Turn::Close => self.end(&hosted, &running).await,
             };
-            if let Err(e) = self.sweeper.sweep(&hosted.spec.id).await {
+            if let Err(e) = self.sweep(&hosted, &running).await {
                 self.note(format_args!(
                     "{}: what it left behind could not be ended: {e}",
                     hosted.spec.id
@@ -101,6 +102,19 @@ impl Supervisor {
                 running.exited().await
             }
         }
+    }
+
+    /// Ends what an instance has left behind.
+    async fn sweep(&self, hosted: &Hosted, ended: &Process) -> io::Result<()> {
+        if !(self.takes_orphans && ended.is_child()) {
+            return self.sweeper.sweep(&hosted.spec.id).await;
+        }
+        let (folder_id, id) = (self.folder_id.clone(), hosted.spec.id.clone());
+        let known = self.hosted_pids();
+        let sweep = move || {
+            scan::sweep(|| scan::marked_orphans(&folder_id, &known), |found| found.instance == id)
+        };
+        tokio::task::spawn_blocking(sweep).await.map_err(io::Error::other)?.map(drop)
     }
 
     /// Starts it after a pause that grows; nothing where it was asked to end meanwhile.

@@ -3,6 +3,7 @@
 //! Each instance has a task of its own ([`lifecycle`]) that waits for its process, its probes and
 //! the wish that it end. Everything else is a short critical section on [`State`].
 
+mod disk;
 mod endpoints;
 mod health;
 mod hosted;
@@ -20,25 +21,33 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use deploykit_agent::seal::Key;
 use deploykit_core::model::{AppName, ServiceName};
 use deploykit_core::{OutputStream, Result};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses::Ports;
+use crate::changes::Snapshot;
 use crate::database::Database;
+use crate::delivery::Delivery;
 use crate::executables::Executables;
 use crate::folder::{Folder, Lock};
 use crate::logs;
-use crate::secrets::{Delivery, Key, key_path};
+use crate::process::scan;
+use disk::Disk;
 use endpoints::Served;
 use hosted::{Hosted, Live};
 use sweeper::Sweeper;
 
 /// How often logs are looked at for what can be given back.
 const TRIM: Duration = Duration::from_secs(30);
+/// How often ended orphans are cleared away.
+const BURY: Duration = Duration::from_secs(10);
 
 /// The owner of one state folder; see the [module documentation](self).
 #[derive(Debug)]
@@ -46,6 +55,7 @@ pub(crate) struct Supervisor {
     folder: Folder,
     folder_id: String,
     executables: Executables,
+    disk: Disk,
     delivery: Delivery,
     /// Where the folder's key is.
     keys: PathBuf,
@@ -58,6 +68,8 @@ pub(crate) struct Supervisor {
     own: Option<String>,
     /// Whether it writes what it notes to standard error.
     journal: bool,
+    /// Whether what instances leave behind becomes its child.
+    takes_orphans: bool,
     _lock: Lock,
 }
 
@@ -72,6 +84,7 @@ struct State {
     /// When each lease that is held runs out.
     leases: BTreeMap<AppName, Instant>,
     watchers: BTreeMap<AppName, watch::Sender<u64>>,
+    snapshots: BTreeMap<AppName, Snapshot>,
 }
 
 impl State {
@@ -108,9 +121,11 @@ impl Supervisor {
             ports: Ports::new(&folder_id),
             leases: BTreeMap::new(),
             watchers: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
         };
         let supervisor = Arc::new(Self {
             executables: Executables::new(folder.executables()),
+            disk: Disk::default(),
             sweeper: Sweeper::new(folder_id.clone()),
             folder,
             folder_id,
@@ -121,6 +136,7 @@ impl Supervisor {
             closing: CancellationToken::new(),
             own,
             journal,
+            takes_orphans: journal && scan::take_orphans().is_ok(),
             _lock: lock,
         });
         if !supervisor.delivery.in_memory() {
@@ -129,12 +145,13 @@ impl Supervisor {
             );
         }
         supervisor.recover().await?;
-        supervisor.tasks.spawn(
-            supervisor
-                .closing
-                .clone()
-                .run_until_cancelled_owned(Arc::clone(&supervisor).trim_logs()),
-        );
+        let until_closed = |task: BoxFuture<'static, ()>| {
+            supervisor.tasks.spawn(supervisor.closing.clone().run_until_cancelled_owned(task))
+        };
+        until_closed(Arc::clone(&supervisor).trim_logs().boxed());
+        if supervisor.takes_orphans {
+            until_closed(Arc::clone(&supervisor).bury_orphans().boxed());
+        }
         Ok(supervisor)
     }
 
@@ -160,7 +177,7 @@ impl Supervisor {
         }
         let failed = |e| crate::error::io("remove the state folder", self.folder.path(), e);
         self.delivery.clear().map_err(failed)?;
-        let key = key_path(&self.keys, &self.folder_id);
+        let key = Key::path(&self.keys, &self.folder_id);
         if let Err(e) = std::fs::remove_file(&key)
             && e.kind() != std::io::ErrorKind::NotFound
         {
@@ -205,6 +222,23 @@ impl Supervisor {
             state.rebalance(&hosted.app, &hosted.spec.service);
         }
         state.notify(&hosted.app);
+    }
+
+    /// The main processes of its instances.
+    fn hosted_pids(&self) -> BTreeSet<u32> {
+        let pid = |hosted: &Arc<Hosted>| Some(hosted.live().phase.process.as_ref()?.pid);
+        self.state().instances.values().filter_map(pid).collect()
+    }
+
+    async fn bury_orphans(self: Arc<Self>) {
+        let mut ended = BTreeSet::new();
+        loop {
+            tokio::time::sleep(BURY).await;
+            match scan::bury(&self.hosted_pids(), &ended) {
+                Ok(now) => ended = now,
+                Err(e) => return self.note(format_args!("orphans cannot be looked for: {e}")),
+            }
+        }
     }
 
     async fn trim_logs(self: Arc<Self>) {

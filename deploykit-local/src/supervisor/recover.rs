@@ -46,7 +46,7 @@ impl Supervisor {
         let kept: BTreeSet<String> = living.keys().cloned().collect();
         let folder_id = self.folder_id.clone();
         let swept = tokio::task::spawn_blocking(move || {
-            scan::sweep(&folder_id, |f| !kept.contains(&f.instance))
+            scan::sweep(|| scan::marked(&folder_id), |f| !kept.contains(&f.instance))
         });
         swept.await.map_err(std::io::Error::other).and_then(|swept| swept).map_err(failed)?;
         let known: BTreeSet<String> = rows.iter().map(|row| row.spec.id.clone()).collect();

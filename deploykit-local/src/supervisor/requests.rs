@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
+use deploykit_agent::wire::{Frame, SecretText, encode_answer};
 use deploykit_core::model::AppName;
 use deploykit_core::{Error, ErrorKind, Observation, Result};
 use tokio::sync::watch;
-use tokio_util::bytes::Bytes;
 
 use super::Supervisor;
+use crate::changes::{Changes, Snapshot};
 use crate::error::BACKEND;
-use crate::protocol::{Request, Surroundings, broken, encode_answer};
-use crate::secrets::Wire;
+use crate::protocol::{Request, Surroundings, broken};
 
 impl Supervisor {
     /// Answers a request. Runs to its end even when the client is gone.
-    pub(crate) async fn answer(self: &Arc<Self>, id: u64, request: Request) -> Bytes {
+    pub(crate) async fn answer(self: &Arc<Self>, id: u64, request: Request) -> Frame {
         match request {
             Request::Apps => encode_answer(id, &self.state().database.apps()),
             Request::Get { app, key } => encode_answer(id, &self.state().database.get(&app, &key)),
@@ -22,7 +22,7 @@ impl Supervisor {
                 encode_answer(id, &self.state().database.keys(&app, &prefix))
             }
             Request::Put { fence, key, value, expected } => {
-                encode_answer(id, &self.state().database.put(&fence, &key, &value, expected))
+                encode_answer(id, &self.put(&fence, &key, &value, expected).await)
             }
             Request::Delete { fence, key, version } => {
                 encode_answer(id, &self.state().database.delete(&fence, &key, version))
@@ -30,13 +30,12 @@ impl Supervisor {
             Request::Renew { lease, ttl } => encode_answer(id, &self.renew(&lease, ttl)),
             Request::Release { lease } => encode_answer(id, &self.state().database.release(&lease)),
             Request::PutSecret { app, name, value, only_first } => {
-                let value = value.value().ok_or_else(|| broken("a secret's value was cut".into()));
-                let put = value.and_then(|value| self.put_secret(&app, &name, &value, only_first));
+                let put = self.put_secret(&app, &name, &value.value(), only_first);
                 encode_answer(id, &put)
             }
             Request::GetSecret { app, name, version } => encode_answer(
                 id,
-                &self.secret(&app, &name, version).map(|value| Wire::from(&value)),
+                &self.secret(&app, &name, version).map(|value| SecretText::from(&value)),
             ),
             Request::SecretVersions { app, name } => {
                 encode_answer(id, &self.state().database.secret_versions(&app, &name))
@@ -45,12 +44,10 @@ impl Supervisor {
             Request::DeleteSecrets { app, name, versions } => {
                 encode_answer(id, &self.state().database.delete_secrets(&app, &name, &versions))
             }
-            Request::Inspect { app } => encode_answer(id, &Ok(self.inspect(&app))),
+            Request::Inspect { app, since } => encode_answer(id, &Ok(self.inspect(&app, since))),
             Request::Watch { .. } | Request::Acquire { .. } => encode_answer(
                 id,
-                &Err::<(), _>(broken(
-                    "this request is answered by the connection that it came on".into(),
-                )),
+                &Err::<(), _>(broken("this request is answered by the connection that it came on")),
             ),
             Request::EnsureVolume { fence, name } => {
                 encode_answer(id, &self.ensure_volume(&fence, &name))
@@ -94,18 +91,23 @@ impl Supervisor {
         state.watchers.entry(app.clone()).or_insert_with(|| watch::channel(0).0).subscribe()
     }
 
-    fn inspect(&self, app: &AppName) -> Observation {
-        let state = self.state();
+    fn inspect(&self, app: &AppName, since: Option<u64>) -> Changes {
+        let mut state = self.state();
         let instances = state.instances.values().filter(|hosted| hosted.app == *app);
         let endpoints = state.endpoints.iter().filter(|((of, _), _)| of == app);
-        Observation {
+        let seen = Observation {
             instances: instances.map(|hosted| hosted.observe()).collect(),
             endpoints: endpoints
                 .map(|((_, service), served)| (service.clone(), served.observe()))
                 .collect(),
             volumes: self.volumes(app),
             networks: Default::default(),
+        };
+        if seen == Observation::default() {
+            state.snapshots.remove(app);
+            return Snapshot::default().look(seen, None);
         }
+        state.snapshots.entry(app.clone()).or_default().look(seen, since)
     }
 
     fn surroundings_of(&self, app: &AppName, instance: &str) -> Result<Surroundings> {

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deploykit_agent::seal::Key;
 use deploykit_core::model::{AppName, SecretName, VolumeName};
-use deploykit_core::{Fence, Lease, Result, SecretValue};
+use deploykit_core::{Expected, Fence, Lease, Result, SecretValue};
 use tokio::time::Instant;
 
 use super::{State, Supervisor};
-use crate::error;
+use crate::error::{self, BACKEND};
 use crate::folder::remove_all;
-use crate::secrets::Key;
 
 impl Supervisor {
     /// See [`StateStore::acquire`](deploykit_core::StateStore::acquire). The clock is this
@@ -32,12 +32,33 @@ impl Supervisor {
         Ok(())
     }
 
+    /// See [`StateStore::put`](deploykit_core::StateStore::put). A new value is on its way to the
+    /// disk when this returns. A changed one is written when what was new before is there; it
+    /// survives this process, and a power cut may take it back to what it was.
+    pub(super) async fn put(
+        &self,
+        fence: &Fence,
+        key: &str,
+        value: &str,
+        expected: Expected,
+    ) -> Result<u64> {
+        if expected != Expected::Absent {
+            self.disk.finish().await?;
+        }
+        let version = self.state().database.put(fence, key, value, expected)?;
+        if expected == Expected::Absent {
+            self.disk.begin(self.folder.write_ahead_log());
+        }
+        Ok(version)
+    }
+
     fn key(&self, state: &mut State) -> Result<Arc<Key>> {
         if let Some(key) = &state.key {
             return Ok(Arc::clone(key));
         }
         let may_make = !state.database.has_secrets()?;
-        let key = Arc::new(Key::open(&self.keys, &self.folder_id, may_make)?);
+        let key = Key::open(&self.keys, &self.folder_id, may_make).map_err(|e| e.on(BACKEND))?;
+        let key = Arc::new(key);
         state.key = Some(Arc::clone(&key));
         Ok(key)
     }

@@ -26,7 +26,7 @@ impl Sweeper {
                 let ids: BTreeSet<String> = all.iter().map(|(id, _)| id.clone()).collect();
                 let folder_id = folder_id.clone();
                 let swept = tokio::task::spawn_blocking(move || {
-                    scan::sweep(&folder_id, |found| ids.contains(&found.instance))
+                    scan::sweep(|| scan::marked(&folder_id), |found| ids.contains(&found.instance))
                 })
                 .await
                 .unwrap_or_else(|e| Err(io::Error::other(e)));

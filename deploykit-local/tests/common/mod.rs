@@ -75,6 +75,7 @@ pub async fn shell(local: &Local, script: &str) -> Template {
         configs: BTreeMap::new(),
         volumes: BTreeMap::new(),
         peers: BTreeMap::new(),
+        reaches: None,
         networks: Default::default(),
         placement: Placement::default(),
         stop_signal: Signal::Term,

@@ -1,7 +1,7 @@
 //! Layers that were written before, known by the metadata of their files.
 
-use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use deploykit_core::Result;
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::recipe::Recipe;
 use super::split::Part;
-use super::tree::Content;
+use super::tree::{Content, Stat};
 use super::{Layer, layer as write_layer};
 use crate::digest::Digest;
 use crate::layout::Layout;
@@ -63,16 +63,37 @@ fn is_at_rest(part: &Part<'_>, before: SystemTime) -> bool {
 
 /// All that a layer's bytes depend on, with each file's metadata for its content.
 fn key(recipe: &Recipe, part: &Part<'_>) -> Digest {
-    let mut text = format!("v1 {:?} {}\n", recipe.compression, recipe.epoch);
+    let mut hasher = Sha256::new_with_prefix("v2");
+    hasher.update([recipe.compression as u8]);
+    hasher.update(recipe.compression.level().to_le_bytes());
+    hasher.update(recipe.epoch.to_le_bytes());
+    // Texts are preceded by their lengths, so that no two lists of them look alike.
+    let text = |hasher: &mut Sha256, kind: u8, text: &[u8]| {
+        hasher.update([kind]);
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    };
     for (path, entry) in part {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{path:?} {:?} {:?}", entry.mode, entry.owner);
-        let _ = match &entry.content {
-            Content::Folder => writeln!(text, "folder"),
-            Content::Link(target) => writeln!(text, "link {target:?}"),
-            Content::Bytes(bytes) => writeln!(text, "bytes {}", Digest::of(bytes)),
-            Content::File { path, stat } => writeln!(text, "file {path:?} {stat:?}"),
-        };
+        text(&mut hasher, b'p', path.as_bytes());
+        for number in [entry.mode, entry.owner.0, entry.owner.1] {
+            hasher.update(number.to_le_bytes());
+        }
+        match &entry.content {
+            Content::Folder => hasher.update(b"d"),
+            Content::Link(target) => text(&mut hasher, b'l', target.as_bytes()),
+            Content::HardLink(target) => text(&mut hasher, b'h', target.as_bytes()),
+            Content::Bytes(bytes) => text(&mut hasher, b'b', bytes),
+            Content::File { path, stat } => {
+                text(&mut hasher, b'f', path.as_os_str().as_bytes());
+                let Stat { size, inode, links, modified, changed } = *stat;
+                for number in [size, inode.0, inode.1, links] {
+                    hasher.update(number.to_le_bytes());
+                }
+                for number in [modified.0, modified.1, changed.0, changed.1] {
+                    hasher.update(number.to_le_bytes());
+                }
+            }
+        }
     }
-    Digest::finish(Sha256::new_with_prefix(text))
+    Digest::finish(hasher)
 }

@@ -28,13 +28,14 @@ pub(super) fn write(recipe: &Recipe, layout: &Layout, part: &Part<'_>) -> Result
     let blob = layout.writer()?;
     let (media_type, diff_id, blob) = match recipe.compression {
         Compression::Zstd => {
-            let encoder = zstd::Encoder::new(blob, ZSTD_LEVEL).map_err(failed)?;
+            let encoder = zstd::Encoder::new(blob, recipe.compression.level()).map_err(failed)?;
             let (diff_id, encoder) = write_tar(recipe, encoder, part)?;
             (media_type::LAYER_ZSTD, diff_id, encoder.finish().map_err(failed)?)
         }
         Compression::Gzip => {
+            let level = flate2::Compression::new(recipe.compression.level().unsigned_abs());
             // The header that this writes names neither a file, a time nor a machine.
-            let encoder = GzEncoder::new(blob, flate2::Compression::new(GZIP_LEVEL));
+            let encoder = GzEncoder::new(blob, level);
             let (diff_id, encoder) = write_tar(recipe, encoder, part)?;
             (media_type::LAYER_GZIP, diff_id, encoder.finish().map_err(failed)?)
         }
@@ -42,9 +43,6 @@ pub(super) fn write(recipe: &Recipe, layout: &Layout, part: &Part<'_>) -> Result
     let (digest, size) = BlobWriter::finish(blob)?;
     Ok(Layer { descriptor: descriptor(media_type, digest, size), diff_id, is_new: true })
 }
-
-const ZSTD_LEVEL: i32 = 3;
-const GZIP_LEVEL: u32 = 6;
 
 fn write_tar<W: Write>(recipe: &Recipe, output: W, part: &Part<'_>) -> Result<(Digest, W)> {
     let hashed = Hashed { inner: output, hasher: Sha256::new() };
@@ -80,6 +78,10 @@ fn append<W: Write>(
             header.set_entry_type(EntryType::Symlink);
             archive.append_link(&mut header, path, target).map_err(failed)
         }
+        Content::HardLink(target) => {
+            header.set_entry_type(EntryType::Link);
+            archive.append_link(&mut header, path, target).map_err(failed)
+        }
         Content::Bytes(bytes) => {
             archive.append_data(&mut header, path, bytes.as_slice()).map_err(failed)
         }
@@ -87,6 +89,10 @@ fn append<W: Write>(
             let mut file = File::open(source).map_err(on_path(WRITE, source))?;
             // What is read is what was looked at, or it is refused: never half of each.
             check_unchanged(&file, source, stat)?;
+            let records = attributes(&file).map_err(on_path(WRITE, source))?;
+            if !records.is_empty() {
+                append_records(archive, path, epoch, &records).map_err(failed)?;
+            }
             let mut content = (&mut file).take(stat.size);
             archive.append_data(&mut header, path, &mut content).map_err(failed)?;
             if content.limit() > 0 {
@@ -95,6 +101,58 @@ fn append<W: Write>(
             check_unchanged(&file, source, stat)
         }
     }
+}
+
+/// A file's extended attributes as records of the pax format: what a program is allowed beyond its
+/// user, and what users keep. The rest belongs to this machine.
+fn attributes(file: &File) -> io::Result<Vec<u8>> {
+    let mut names = Vec::with_capacity(64 << 10);
+    match rustix::fs::flistxattr(file, rustix::buffer::spare_capacity(&mut names)) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    }
+    let mut kept: Vec<&str> = names
+        .split(|byte| *byte == 0)
+        .filter_map(|name| std::str::from_utf8(name).ok())
+        .filter(|name| *name == "security.capability" || name.starts_with("user."))
+        .collect();
+    kept.sort_unstable();
+    let mut records = Vec::new();
+    for name in kept {
+        let mut value = Vec::with_capacity(64 << 10);
+        rustix::fs::fgetxattr(file, name, rustix::buffer::spare_capacity(&mut value))?;
+        let key = format!(" SCHILY.xattr.{name}=");
+        // The length counts its own digits, and the newline.
+        let rest = key.len() + value.len() + 1;
+        let mut length = rest;
+        while length != rest + length.to_string().len() {
+            length = rest + length.to_string().len();
+        }
+        records.extend_from_slice(length.to_string().as_bytes());
+        records.extend_from_slice(key.as_bytes());
+        records.extend_from_slice(&value);
+        records.push(b'\n');
+    }
+    Ok(records)
+}
+
+/// Says more of the entry that follows.
+fn append_records(
+    archive: &mut tar::Builder<impl Write>,
+    path: &str,
+    epoch: u64,
+    records: &[u8],
+) -> io::Result<()> {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(EntryType::XHeader);
+    header.set_mode(0o644);
+    header.set_mtime(epoch);
+    header.set_size(records.len() as u64);
+    // Readers go by the kind of the entry; the name is for those that don't know it.
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let short: String = name.chars().take(20).collect();
+    archive.append_data(&mut header, format!("PaxHeaders/{short}"), records)
 }
 
 fn check_unchanged(file: &File, source: &Path, stat: &Stat) -> Result<()> {

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deploykit_core::{Error, ErrorKind, Result};
-pub use recipe::{Compression, Recipe};
+pub use recipe::{Compression, CopyOptions, Recipe};
 
 use crate::digest::Digest;
 use crate::error::error;
@@ -49,7 +49,8 @@ impl Recipe {
         layout: &Layout,
         stored: &(dyn Fn(&Descriptor) + Sync),
     ) -> Result<Descriptor> {
-        let parts = split::split(&self.tree);
+        let tree = self.tree.linked();
+        let parts = split::split(&tree);
         let next = AtomicUsize::new(0);
         let built: Mutex<BTreeMap<usize, Result<Layer>>> = Mutex::default();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -52,6 +52,27 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// The compressor's own number for how hard it tries.
+    pub fn level(self) -> i32 {
+        match self {
+            Self::Gzip => 6,
+            Self::Zstd => 3,
+        }
+    }
+}
+
+/// How files are copied into an image.
+#[derive(Clone, Debug, Default)]
+pub struct CopyOptions {
+    /// The user and the group that they belong to.
+    pub owner: (u32, u32),
+    /// The mode of the files; none for 0755 where they can be executed here and 0644 else.
+    pub mode: Option<u32>,
+    /// What of a folder is left out.
+    pub ignore: DockerIgnore,
+}
+
 /// The image that another one lies upon.
 #[derive(Clone, Debug)]
 pub(super) struct Base {
@@ -110,17 +131,37 @@ impl Recipe {
     /// `NotFound` where the file is missing or libraries are, all of them named; `Invalid` where
     /// it is no Linux program.
     pub fn binary(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let program = elf::Program::read(path)?;
+        let program = elf::Program::read(path.as_ref())?;
+        Self::scratch(program.platform.clone()).put(path.as_ref(), &program)
+    }
+
+    /// Adds a program to `/usr/local/bin`, with what [`Recipe::binary`] adds, and makes it what is
+    /// run.
+    ///
+    /// # Errors
+    /// As [`Recipe::binary`]; `Invalid` where it is for another platform.
+    pub fn program(self, path: impl AsRef<Path>) -> Result<Self> {
+        let program = elf::Program::read(path.as_ref())?;
+        if !program.platform.serves(&self.platform) {
+            let message = "the program is for another platform than the image";
+            return Err(error(ErrorKind::Invalid, "add a program to an image", message)
+                .with("path", path.as_ref().display())
+                .with("wanted", &self.platform)
+                .with("found", &program.platform));
+        }
+        self.put(path.as_ref(), &program)
+    }
+
+    fn put(mut self, path: &Path, program: &elf::Program) -> Result<Self> {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let target = format!("usr/local/bin/{name}");
-        let mut recipe = Self::scratch(program.platform.clone());
-        recipe.tree.copy(path, &target, (0, 0), &DockerIgnore::default())?;
+        self.tree.copy(path, &target, &CopyOptions::default())?;
         for (inner, library) in &program.libraries {
-            recipe.tree.copy(library, inner, (0, 0), &DockerIgnore::default())?;
+            self.tree.copy(library, inner, &CopyOptions::default())?;
         }
-        recipe.execution.entrypoint = vec![format!("/{target}")];
-        Ok(recipe)
+        self.execution.entrypoint = vec![format!("/{target}")];
+        self.execution.cmd.clear();
+        Ok(self)
     }
 
     /// All times in the image, in seconds since 1970.
@@ -136,21 +177,20 @@ impl Recipe {
     /// `NotFound` and `Unauthorized` for what cannot be read; `Invalid` for devices, pipes and
     /// sockets, and names that are not UTF-8.
     pub fn copy(self, source: impl AsRef<Path>, target: &str) -> Result<Self> {
-        self.copy_some(source, target, (0, 0), &DockerIgnore::default())
+        self.copy_with(source, target, &CopyOptions::default())
     }
 
-    /// Like [`Recipe::copy`], owned by a user and group, without what is ignored.
+    /// Like [`Recipe::copy`], but as the options say.
     ///
     /// # Errors
     /// As [`Recipe::copy`].
-    pub fn copy_some(
+    pub fn copy_with(
         mut self,
         source: impl AsRef<Path>,
         target: &str,
-        owner: (u32, u32),
-        ignore: &DockerIgnore,
+        options: &CopyOptions,
     ) -> Result<Self> {
-        self.tree.copy(source.as_ref(), target, owner, ignore)?;
+        self.tree.copy(source.as_ref(), target, options)?;
         Ok(self)
     }
 

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest as _, Sha256};
+
 use super::tree::{Content, Entry, Tree};
-use crate::digest::Digest;
 
 /// What a layer should have about, in bytes before compression.
 const LAYER: u64 = 16 << 20;
@@ -21,10 +22,12 @@ pub(super) fn split(tree: &Tree) -> Vec<Part<'_>> {
     let count = (whole / LAYER).clamp(1, MOST_LAYERS);
     let mut parts: BTreeMap<u64, Part<'_>> = BTreeMap::new();
     for (path, entry) in &tree.0 {
-        let number = match entry.content {
+        let number = match &entry.content {
             // Folders and links by themselves cost nothing anywhere.
             Content::Folder | Content::Link(_) => 0,
             Content::Bytes(_) | Content::File { .. } => layer_of(path, count),
+            // Where the file itself is, whose path comes first.
+            Content::HardLink(target) => layer_of(target, count),
         };
         let part = parts.entry(number).or_default();
         // An engine gives a folder that a layer doesn't describe an owner and mode of its own.
@@ -41,8 +44,8 @@ pub(super) fn split(tree: &Tree) -> Vec<Part<'_>> {
 /// Of `count` layers, the first `count - size` have been split already, `size` being the largest
 /// power of two within `count`.
 fn layer_of(path: &str, count: u64) -> u64 {
-    let digest = Digest::of(path.as_bytes());
-    let hash = digest.hex().get(..15).and_then(|d| u64::from_str_radix(d, 16).ok()).unwrap_or(0);
+    let digest = Sha256::digest(path.as_bytes());
+    let hash = digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte)) >> 4;
     let size = 1 << count.ilog2();
     match hash % size {
         layer if layer < count - size => hash % (2 * size),

@@ -1,5 +1,6 @@
 //! What goes into an image: paths, and what each is.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use deploykit_core::{ErrorKind, Result};
 
-use crate::dockerignore::{DockerIgnore, clean};
+use super::recipe::CopyOptions;
+use crate::dockerignore::clean;
 use crate::error::{error, on_path};
 
 const COPY: &str = "copy files into an image";
@@ -27,8 +29,13 @@ pub(super) struct Entry {
 pub(super) enum Content {
     Folder,
     Link(String),
+    /// The same file as another one, by its path in the image.
+    HardLink(String),
     Bytes(Vec<u8>),
-    File { path: PathBuf, stat: Stat },
+    File {
+        path: PathBuf,
+        stat: Stat,
+    },
 }
 
 /// What tells whether a file is still the same, without reading it.
@@ -36,6 +43,8 @@ pub(super) enum Content {
 pub(super) struct Stat {
     pub(super) size: u64,
     pub(super) inode: (u64, u64),
+    /// How many names it has here.
+    pub(super) links: u64,
     pub(super) modified: (i64, i64),
     pub(super) changed: (i64, i64),
 }
@@ -45,6 +54,7 @@ impl From<&Metadata> for Stat {
         Self {
             size: m.len(),
             inode: (m.dev(), m.ino()),
+            links: m.nlink(),
             modified: (m.mtime(), m.mtime_nsec()),
             changed: (m.ctime(), m.ctime_nsec()),
         }
@@ -85,20 +95,47 @@ impl Tree {
         Ok(())
     }
 
+    /// Lets what are names of one file here be names of one file in the image too: those after
+    /// the first.
+    pub(super) fn linked(&self) -> Cow<'_, Self> {
+        let mut first: BTreeMap<(u64, u64), String> = BTreeMap::new();
+        let mut links = Vec::new();
+        for (path, entry) in &self.0 {
+            let Content::File { stat, .. } = &entry.content else { continue };
+            if stat.links < 2 {
+                continue;
+            }
+            let target = first.entry(stat.inode).or_insert_with(|| path.clone());
+            let is_alike = |other: &Entry| (other.mode, other.owner) == (entry.mode, entry.owner);
+            if target != path && self.0.get(target).is_some_and(is_alike) {
+                links.push((path.clone(), target.clone()));
+            }
+        }
+        if links.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let mut tree = self.clone();
+        for (path, target) in links {
+            if let Some(entry) = tree.0.get_mut(&path) {
+                entry.content = Content::HardLink(target);
+            }
+        }
+        Cow::Owned(tree)
+    }
+
     /// Copies a file, or a folder with what is in it.
     pub(super) fn copy(
         &mut self,
         source: &Path,
         target: &str,
-        owner: (u32, u32),
-        ignore: &DockerIgnore,
+        options: &CopyOptions,
     ) -> Result<()> {
         let metadata = fs::metadata(source).map_err(on_path(COPY, source))?;
         if metadata.is_dir() {
             let target = clean(&format!("/{target}")).trim_start_matches('/').to_owned();
-            return self.copy_folder(source, "", &target, owner, ignore);
+            return self.copy_folder(source, "", &target, options);
         }
-        let entry = Entry::of(source, &metadata, owner)?;
+        let entry = Entry::of(source, &metadata, options)?;
         self.insert(Self::inner_path(target)?, entry)
     }
 
@@ -107,8 +144,7 @@ impl Tree {
         root: &Path,
         inside: &str,
         target: &str,
-        owner: (u32, u32),
-        ignore: &DockerIgnore,
+        options: &CopyOptions,
     ) -> Result<()> {
         let folder = root.join(inside);
         let failed = on_path(COPY, &folder);
@@ -123,17 +159,20 @@ impl Tree {
                 return Err(wrong.with("path", path.display()));
             };
             let inside = join(inside, name);
-            let excluded = ignore.excludes(&inside);
+            let excluded = options.ignore.excludes(&inside);
             let metadata = fs::symlink_metadata(&path).map_err(on_path(COPY, &path))?;
             if metadata.is_dir() {
                 if !excluded {
-                    self.insert(join(target, &inside), Entry { owner, ..Entry::folder() })?;
+                    self.insert(
+                        join(target, &inside),
+                        Entry { owner: options.owner, ..Entry::folder() },
+                    )?;
                 }
-                if !excluded || ignore.keeps_some() {
-                    self.copy_folder(root, &inside, target, owner, ignore)?;
+                if !excluded || options.ignore.keeps_some() {
+                    self.copy_folder(root, &inside, target, options)?;
                 }
             } else if !excluded {
-                self.insert(join(target, &inside), Entry::of(&path, &metadata, owner)?)?;
+                self.insert(join(target, &inside), Entry::of(&path, &metadata, options)?)?;
             }
         }
         Ok(())
@@ -151,8 +190,9 @@ impl Entry {
 
     /// A file or link as it is on disk. Of its mode only whether it can be executed counts: the
     /// rest is this machine's umask.
-    pub(super) fn of(path: &Path, metadata: &Metadata, owner: (u32, u32)) -> Result<Self> {
+    pub(super) fn of(path: &Path, metadata: &Metadata, options: &CopyOptions) -> Result<Self> {
         let kind = metadata.file_type();
+        let owner = options.owner;
         if kind.is_symlink() {
             let target = fs::read_link(path).map_err(on_path(COPY, path))?;
             let target = target.to_str().map(str::to_owned).ok_or_else(|| {
@@ -165,7 +205,8 @@ impl Entry {
             let wrong = "only files, folders and links can be copied, no device, pipe or socket";
             return Err(error(ErrorKind::Invalid, COPY, wrong).with("path", path.display()));
         }
-        let mode = if metadata.mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+        let usual = if metadata.mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+        let mode = options.mode.unwrap_or(usual);
         let content = Content::File { path: path.to_owned(), stat: Stat::from(metadata) };
         Ok(Self { mode, owner, content })
     }
@@ -173,7 +214,7 @@ impl Entry {
     /// The bytes that it holds.
     pub(super) fn size(&self) -> u64 {
         match &self.content {
-            Content::Folder | Content::Link(_) => 0,
+            Content::Folder | Content::Link(_) | Content::HardLink(_) => 0,
             Content::Bytes(bytes) => bytes.len() as u64,
             Content::File { stat, .. } => stat.size,
         }

@@ -3,7 +3,9 @@
 use std::future::Future;
 
 use deploykit_core::{ErrorKind, Result};
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
+use hyper::header::{
+    AUTHORIZATION, HeaderName, HeaderValue, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, StatusCode, Uri};
 
 use super::RegistryClient;

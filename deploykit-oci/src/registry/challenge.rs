@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn challenges_are_read_to_the_grammar() {
         let bearer = r#"Bearer realm="https://a/t",service="b c", scope="repository:x:pull,push""#;
-        let wanted = [("realm", "https://a/t"), ("scope", "repository:x:pull,push"), ("service", "b c")];
+        let wanted =
+            [("realm", "https://a/t"), ("scope", "repository:x:pull,push"), ("service", "b c")];
         assert_eq!(read(bearer), [one("bearer", &wanted)]);
         assert_eq!(
             read(r#"Negotiate, BASIC realm = "a \"b\"", charset=UTF-8"#),

@@ -141,9 +141,11 @@ impl Entry {
             let password = SecretValue::new(password.trim_end_matches('\0'));
             return Ok(Some(Login::Password { user: user.to_owned(), password }));
         }
-        Ok(self.username.clone().zip(self.password.as_deref()).map(|(user, password)| {
-            Login::Password { user, password: SecretValue::new(password) }
-        }))
+        Ok(self
+            .username
+            .clone()
+            .zip(self.password.as_deref())
+            .map(|(user, password)| Login::Password { user, password: SecretValue::new(password) }))
     }
 }
 
@@ -151,7 +153,8 @@ impl Entry {
 fn names(name: &str, host: &str) -> bool {
     let name = name.split_once("://").map_or(name, |(_, rest)| rest);
     let name = name.split('/').next().unwrap_or_default();
-    let is_hub = |name: &str| matches!(name, "docker.io" | "index.docker.io" | "registry-1.docker.io");
+    let is_hub =
+        |name: &str| matches!(name, "docker.io" | "index.docker.io" | "registry-1.docker.io");
     name == host || (is_hub(name) && is_hub(host))
 }
 

@@ -97,12 +97,7 @@ impl RegistryClient {
     }
 
     /// Receives a blob piece by piece; a connection that broke is taken up where it did.
-    async fn receive(
-        &self,
-        place: &Reference,
-        blob: &Descriptor,
-        sink: &mut Sink,
-    ) -> Result<()> {
+    async fn receive(&self, place: &Reference, blob: &Descriptor, sink: &mut Sink) -> Result<()> {
         let mut budget = Budget::new(self.shared.config.retry_for);
         let mut done = 0;
         while done < blob.size {
@@ -126,8 +121,7 @@ impl RegistryClient {
         done: &mut u64,
         sink: &mut Sink,
     ) -> Attempt<()> {
-        let mut call =
-            Call::read(DOWNLOAD, Method::GET, place, format!("blobs/{}", blob.digest));
+        let mut call = Call::read(DOWNLOAD, Method::GET, place, format!("blobs/{}", blob.digest));
         if *done > 0 {
             call = call.header(RANGE, format!("bytes={done}-"));
         }
@@ -138,7 +132,9 @@ impl RegistryClient {
             StatusCode::OK => *done,
             _ => {
                 let message = "the registry sends another part of the blob than was asked for";
-                return Err(error(ErrorKind::Corrupt, DOWNLOAD, message).with("image", place).into());
+                return Err(error(ErrorKind::Corrupt, DOWNLOAD, message)
+                    .with("image", place)
+                    .into());
             }
         };
         let wrong = |what: String| -> Failure {
@@ -146,7 +142,9 @@ impl RegistryClient {
         };
         let wanted = blob.size - *done + skip;
         if let Some(length) = answer.length().filter(|length| *length != wanted) {
-            return Err(wrong(format!("the registry announces {length} bytes instead of {wanted}")));
+            return Err(wrong(format!(
+                "the registry announces {length} bytes instead of {wanted}"
+            )));
         }
         while let Some(mut piece) =
             answer.piece().await.map_err(|f| f.map(|e| cut(e, place, *done, blob.size)))?

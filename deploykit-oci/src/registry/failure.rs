@@ -146,9 +146,7 @@ pub(super) async fn refused(mut answer: Answer, operation: &str, host: &str) -> 
             ErrorKind::Unauthorized,
             "the registry denies this to whom you are logged in as".to_owned(),
         ),
-        StatusCode::NOT_FOUND => {
-            (ErrorKind::NotFound, "the registry has no such thing".to_owned())
-        }
+        StatusCode::NOT_FOUND => (ErrorKind::NotFound, "the registry has no such thing".to_owned()),
         StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
             (ErrorKind::Unsupported, "the registry does not do this".to_owned())
         }
@@ -169,9 +167,8 @@ pub(super) async fn refused(mut answer: Answer, operation: &str, host: &str) -> 
         }
         _ => (ErrorKind::Failed, "the registry gave an answer that does not fit".to_owned()),
     };
-    let mut error = error(kind, operation, message)
-        .with("registry", host)
-        .with("status", status.as_u16());
+    let mut error =
+        error(kind, operation, message).with("registry", host).with("status", status.as_u16());
     for item in &said {
         error = error.with("said", format_args!("{}: {}", item.code, item.message));
     }

@@ -52,8 +52,8 @@ impl RegistryClient {
 
     /// By a request without a body; none where the registry doesn't say enough.
     async fn head(&self, image: &Reference) -> Result<Option<Descriptor>> {
-        let call = Call::read(RESOLVE, Method::HEAD, image, path(image))
-            .header(ACCEPT, KNOWN.join(", "));
+        let call =
+            Call::read(RESOLVE, Method::HEAD, image, path(image)).header(ACCEPT, KNOWN.join(", "));
         let attempt = || async {
             let answer = self.call(&call).await?;
             if matches!(answer.status().as_u16(), 400 | 405) {
@@ -138,7 +138,8 @@ impl RegistryClient {
         let Some(bytes) = bytes else { return Err(too_large(image).into()) };
         let found = Digest::of(&bytes);
         check_digest(FETCH, image, &found)?;
-        if let Some(said) = said.filter(|said| said.starts_with("sha256:") && *said != found.as_str())
+        if let Some(said) =
+            said.filter(|said| said.starts_with("sha256:") && *said != found.as_str())
         {
             return Err(mismatch(FETCH, image, said, &found).into());
         }

@@ -67,7 +67,9 @@ impl Default for RegistryClient {
 
 impl std::fmt::Debug for RegistryClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RegistryClient").field("config", &self.shared.config).finish_non_exhaustive()
+        f.debug_struct("RegistryClient")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
     }
 }
 

@@ -53,6 +53,18 @@ impl RegistryClient {
         to: &Reference,
         mount_from: &[&Reference],
     ) -> Result<Descriptor> {
+        self.build_and_push_as(recipe, layout, to, mount_from, |_| to.clone()).await
+    }
+
+    /// Like [`RegistryClient::build_and_push`], under a name that what is built decides.
+    pub(crate) async fn build_and_push_as(
+        &self,
+        recipe: Recipe,
+        layout: &Layout,
+        to: &Reference,
+        mount_from: &[&Reference],
+        name: impl FnOnce(&Descriptor) -> Reference,
+    ) -> Result<Descriptor> {
         let (built, layers) = channel();
         let store = layout.clone();
         let builder = tokio::task::spawn_blocking(move || {
@@ -71,7 +83,7 @@ impl RegistryClient {
             error(ErrorKind::Failed, PUSH, "the build broke off").because(cause)
         })??;
         pushed?;
-        self.push_rest(layout, &image, to, mount_from, &sent).await?;
+        self.push_rest(layout, &image, &name(&image), mount_from, &sent).await?;
         Ok(image)
     }
 

@@ -34,7 +34,9 @@ impl RegistryClient {
                 // Registries that don't know the address say so in several ways.
                 if matches!(
                     answer.status(),
-                    StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST
+                    StatusCode::NOT_FOUND
+                        | StatusCode::METHOD_NOT_ALLOWED
+                        | StatusCode::BAD_REQUEST
                 ) {
                     return Ok(None);
                 }
@@ -91,7 +93,7 @@ impl RegistryClient {
 
 /// The tag that the list of a subject has.
 fn list_tag(repository: &Reference, subject: &Digest) -> Result<Reference> {
-    repository.tagged(&format!("sha256-{}", subject.hex())).map_err(|cause| {
-        error(ErrorKind::Invalid, LIST, "its tag cannot be named").because(cause)
-    })
+    repository
+        .tagged(&format!("sha256-{}", subject.hex()))
+        .map_err(|cause| error(ErrorKind::Invalid, LIST, "its tag cannot be named").because(cause))
 }

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deploykit_core::{ErrorKind, Result};
-use hyper::{Method, StatusCode, Uri};
 use hyper::header::LINK;
+use hyper::{Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::RegistryClient;

@@ -37,7 +37,11 @@ pub(super) enum Payload {
     Empty,
     Bytes(Bytes),
     /// A part of a file.
-    File { path: PathBuf, offset: u64, length: u64 },
+    File {
+        path: PathBuf,
+        offset: u64,
+        length: u64,
+    },
 }
 
 /// Told how many bytes of a payload have been sent.
@@ -96,17 +100,8 @@ impl Transport {
         meter: Option<Meter>,
     ) -> Attempt<Answer> {
         let sent = Arc::new(AtomicU64::new(0));
-        let (request, body) = open(request, payload).await?;
-        let counted = Arc::clone(&sent);
-        let body = body.map_frame(move |frame| {
-            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-            let total = counted.fetch_add(length, Ordering::Relaxed) + length;
-            if let Some(meter) = &meter {
-                meter(total);
-            }
-            frame
-        });
-        let request = request.body(UnsyncBoxBody::new(body)).map_err(|cause| {
+        let (request, body) = open(request, payload, Arc::clone(&sent), meter).await?;
+        let request = request.body(body).map_err(|cause| {
             let message = "the address cannot be written as a request";
             error(ErrorKind::Invalid, "speak to a registry", message).because(cause)
         })?;
@@ -149,7 +144,14 @@ fn idle(timeout: Duration) -> Failure {
     Failure::retryable(error(ErrorKind::Timeout, "speak to a registry", message))
 }
 
-async fn open(request: Builder, payload: &Payload) -> Result<(Builder, Body)> {
+/// The body of a request, whose length is known before it is sent. What is sent of a file is
+/// counted.
+async fn open(
+    request: Builder,
+    payload: &Payload,
+    sent: Arc<AtomicU64>,
+    meter: Option<Meter>,
+) -> Result<(Builder, Body)> {
     let nothing = |never: std::convert::Infallible| match never {};
     Ok(match payload {
         Payload::Empty => (request, UnsyncBoxBody::new(Empty::new().map_err(nothing))),
@@ -161,7 +163,14 @@ async fn open(request: Builder, payload: &Payload) -> Result<(Builder, Body)> {
             let mut file = tokio::fs::File::open(path).await.map_err(&failed)?;
             file.seek(io::SeekFrom::Start(*offset)).await.map_err(&failed)?;
             let pieces = ReaderStream::with_capacity(file.take(*length), PIECE);
-            let body = StreamBody::new(pieces.map_ok(Frame::data));
+            let body = StreamBody::new(pieces.map_ok(move |piece| {
+                let length = piece.len() as u64;
+                let total = sent.fetch_add(length, Ordering::Relaxed) + length;
+                if let Some(meter) = &meter {
+                    meter(total);
+                }
+                Frame::data(piece)
+            }));
             let request = request.header(hyper::header::CONTENT_LENGTH, *length);
             (request, UnsyncBoxBody::new(body))
         }

@@ -48,7 +48,11 @@ impl RegistryClient {
     ///
     /// # Errors
     /// As [`RegistryClient::push`].
-    pub async fn push_blob(&self, repository: &Reference, bytes: impl Into<Bytes>) -> Result<Digest> {
+    pub async fn push_blob(
+        &self,
+        repository: &Reference,
+        bytes: impl Into<Bytes>,
+    ) -> Result<Digest> {
         let bytes = bytes.into();
         let digest = Digest::of(&bytes);
         let size = bytes.len() as u64;
@@ -173,7 +177,8 @@ impl RegistryClient {
     /// Begins an upload; none where the blob was mounted instead.
     async fn begin(&self, place: &Reference, from: &[&Reference]) -> Attempt<Option<Session>> {
         // A source is another repository of the same registry; the first one that has it is taken.
-        let sources = from.iter().filter(|f| f.domain() == place.domain() && f.path() != place.path());
+        let sources =
+            from.iter().filter(|f| f.domain() == place.domain() && f.path() != place.path());
         for source in sources {
             let digest = place.digest().map(Digest::as_str).unwrap_or_default();
             let query = format!("mount={}&from={}", escape(digest), escape(source.path()));
@@ -199,12 +204,7 @@ impl RegistryClient {
         let location = self.location(call, &self.uri(call)?, &answer)?;
         let smallest = answer.header(SMALLEST_CHUNK).and_then(|text| text.parse().ok());
         answer.drain().await;
-        Ok(Session {
-            location,
-            offset: 0,
-            smallest_chunk: smallest.unwrap_or(0),
-            is_cut: false,
-        })
+        Ok(Session { location, offset: 0, smallest_chunk: smallest.unwrap_or(0), is_cut: false })
     }
 
     /// How far an upload got; none where the registry has forgotten it.

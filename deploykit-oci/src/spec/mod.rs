@@ -5,6 +5,7 @@ mod model;
 mod validate;
 
 pub use model::{
-    Descriptor, Execution, History, Image, Index, Layout, Manifest, Platform, RootFs, media_type,
+    Descriptor, Empty, Execution, History, Image, Index, Layout, Manifest, Platform, RootFs,
+    media_type,
 };
 pub use validate::validate;

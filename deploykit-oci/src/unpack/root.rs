@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fchmod, linkat, mkdirat, openat,
-    readlinkat, statat, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, XattrFlags, chownat, fchmod, fsetxattr, linkat,
+    mkdirat, openat, readlinkat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -116,6 +116,7 @@ impl Root {
         mode: u32,
         owner: (u32, u32),
         time: u64,
+        attributes: &[(String, Vec<u8>)],
         content: &mut impl Read,
     ) -> io::Result<()> {
         let (folder, name) = self.parent(path, true)?;
@@ -127,6 +128,13 @@ impl Root {
         self.own(&folder, name, owner)?;
         // After the owner: giving a file away takes its set-user bit.
         fchmod(&file, Mode::from(mode))?;
+        for (name, value) in attributes {
+            // Not every file system keeps them, and not everybody may set each.
+            match fsetxattr(&file, name.as_str(), value, XattrFlags::empty()) {
+                Ok(()) | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         match SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time)) {
             Some(time) => file.set_modified(time),
             None => Ok(()),

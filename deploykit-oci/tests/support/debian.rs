@@ -18,9 +18,13 @@ pub struct Registry {
 /// Where the program is. Under CI it has to be there.
 pub fn program() -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders).map(|f| f.join("docker-registry")).find(|p| p.is_file());
+    let found =
+        std::env::split_paths(&folders).map(|f| f.join("docker-registry")).find(|p| p.is_file());
     if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "docker-registry is missing; testbed/need docker-registry");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "docker-registry is missing; testbed/need docker-registry"
+        );
         println!("SKIPPED: docker-registry is missing; testbed/need docker-registry installs it");
     }
     found

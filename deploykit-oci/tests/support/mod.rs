@@ -1,7 +1,9 @@
 //! What the tests of registries share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod cosign;
 pub mod debian;
+pub mod scripted;
 
 use deploykit_oci::spec::{Descriptor, Platform};
 use deploykit_oci::{Credentials, Layout, Recipe, Reference, RegistryConfig};

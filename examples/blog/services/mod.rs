@@ -2,6 +2,7 @@
 
 mod comments;
 mod gateway;
+mod health;
 mod migrate;
 mod posts;
 mod session;
@@ -27,6 +28,9 @@ pub enum Service {
     Store,
     /// Makes the tables of the database, and ends.
     Migrate,
+    /// Asks the service in whose environment it runs whether it is well, and ends: for backends
+    /// that ask by a command.
+    Health,
 }
 
 impl Service {
@@ -39,6 +43,7 @@ impl Service {
             Self::Gateway => http::serve("gateway", gateway::Gateway::new()?).await,
             Self::Store => http::serve("store", store::Store::open()?).await,
             Self::Migrate => migrate::run(),
+            Self::Health => health::run().await,
         }
     }
 }

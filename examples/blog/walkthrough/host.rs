@@ -16,6 +16,8 @@ use crate::app::APP;
 pub enum Host {
     /// Processes of this machine, with their state in this folder.
     Local(PathBuf),
+    /// Containers of an engine of this machine.
+    Docker,
     /// Pods of a cluster.
     #[cfg(feature = "k8s")]
     Cluster(Box<deploykit::k8s::K8s>),
@@ -34,15 +36,17 @@ impl Host {
         let _ = url;
         Ok(match backend.name() {
             "local" => Self::Local(backend.identity().into()),
+            "docker" => Self::Docker,
             _ => Self::Elsewhere,
         })
     }
 
     /// Ends an instance without a word: by SIGKILL, or as a pod that is gone at once.
     pub async fn kill(&self, instance: &Instance) -> Result<(), Failure> {
-        let pid = || instance.host.strip_prefix("pid ")?.parse().ok().and_then(Pid::from_raw);
+        // `pid 4711`, or `container 0123456789ab, pid 4711`.
+        let pid = || instance.host.rsplit_once("pid ")?.1.parse().ok().and_then(Pid::from_raw);
         match self {
-            Self::Local(_) => {
+            Self::Local(_) | Self::Docker => {
                 let pid = pid()
                     .ok_or_else(|| Failure::new("an instance that is a process", &instance.host))?;
                 Ok(kill_process(pid, Signal::KILL)?)

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::Check;
 use crate::model::text::{Path, cut, instead};
 use crate::model::{
-    ImageSpec, Mount, RESERVED, ServiceName, VolumeName, VolumeScope, Workload, name::env_name,
+    ImageFiles, ImageSpec, Mount, RESERVED, ServiceName, VolumeName, VolumeScope, Workload,
+    name::env_name,
 };
 
 impl Check<'_> {
@@ -38,13 +39,20 @@ impl Check<'_> {
     }
 
     fn program(&mut self, path: &Path, workload: Workload<'_>) {
-        if let ImageSpec::Binary(file) = workload.image {
-            let path = path.field("image").field("binary");
-            if file.as_os_str().is_empty() {
-                self.add(path, "the path is empty", "name an executable");
-            } else {
-                self.text_path(path, file);
+        match workload.image {
+            ImageSpec::Binary(file) => {
+                let path = path.field("image").field("binary");
+                if file.as_os_str().is_empty() {
+                    self.add(path, "the path is empty", "name an executable");
+                } else {
+                    self.text_path(path, file);
+                }
             }
+            ImageSpec::Files(files) => {
+                let path = path.field("image").field("files");
+                self.files(&path, files, workload.command.is_empty());
+            }
+            ImageSpec::Reference(_) => {}
         }
         if workload.command.first().is_some_and(String::is_empty) {
             self.add(path.field("command").index(0), "the program is empty", "name a program");
@@ -59,6 +67,44 @@ impl Check<'_> {
         }
         if workload.user.is_some_and(|user| user.is_empty() || user.contains('\0')) {
             self.add(path.field("user"), "the user is empty", "name a user, or remove it");
+        }
+    }
+
+    /// An image made of files; `alone` where nothing else says what is run.
+    fn files(&mut self, path: &Path, files: &ImageFiles, alone: bool) {
+        if let Some(program) = &files.program {
+            self.text_path(path.field("program"), program);
+        }
+        for (index, copy) in files.copies.iter().enumerate() {
+            let path = path.field("copies").index(index);
+            if copy.from.as_os_str().is_empty() {
+                self.add(path.field("from"), "the path is empty", "name a file or a folder");
+            } else {
+                self.text_path(path.field("from"), &copy.from);
+            }
+            self.absolute(path.field("to"), &copy.to);
+        }
+        for (index, volume) in files.volumes.iter().enumerate() {
+            self.absolute(path.field("volumes").index(index), volume);
+        }
+        if let Some(workdir) = &files.workdir {
+            self.absolute(path.field("workdir"), workdir);
+        }
+        for (variable, value) in &files.env {
+            let path = path.field("env").field(variable);
+            if variable.is_empty() || variable.contains(['=', '\0']) {
+                let fix = "use letters, digits and `_`";
+                self.add(path.clone(), "it is no name of an environment variable", fix);
+            }
+            if value.contains('\0') {
+                self.add(path, "the value has a NUL character", "remove it");
+            }
+        }
+        let has_program =
+            files.program.is_some() || !files.entrypoint.is_empty() || !files.cmd.is_empty();
+        if alone && files.base.is_none() && !has_program {
+            let path = path.field("program");
+            self.add(path, "nothing says what is run", "name it, or an entrypoint");
         }
     }
 

@@ -1,9 +1,13 @@
-//! AES-256-GCM ([NIST SP 800-38D](https://doi.org/10.6028/NIST.SP.800-38D)), bound to app, name
+//! Secrets sealed by a key that is not kept where they are.
+//!
+//! By AES-256-GCM ([NIST SP 800-38D](https://doi.org/10.6028/NIST.SP.800-38D)), bound to app, name
 //! and version, so that a value moved to another row does not open.
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -13,12 +17,23 @@ use deploykit_core::{Error, ErrorKind, Result, SecretValue};
 use zeroize::Zeroizing;
 
 use crate::error::{self, BACKEND};
-use crate::folder::make_private;
 
 const KEY_LEN: usize = 32;
 
-/// The key of one state folder.
-pub(crate) struct Key(LessSafeKey);
+/// The key of one store of secrets, kept in a file of its own for one user.
+///
+/// ```
+/// use deploykit_agent::seal::Key;
+/// use deploykit_core::{SecretValue, model::{AppName, SecretName}};
+/// # let temporary = tempfile::tempdir().unwrap();
+/// # let keys = temporary.path().join("keys");
+/// let key = Key::open(&keys, "blog", true)?;
+/// let (app, name) = (AppName::new("blog")?, SecretName::new("db")?);
+/// let sealed = key.seal(&app, &name, 1, &SecretValue::new("hunter2"))?;
+/// assert_eq!(key.open_sealed(&app, &name, 1, &sealed)?.expose(), b"hunter2");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Key(LessSafeKey);
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -26,35 +41,35 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// Where the key of a folder is, by the folder's id.
-pub(crate) fn path(keys: &Path, folder_id: &str) -> PathBuf {
-    keys.join(format!("{folder_id}.key"))
-}
-
 impl Key {
-    /// Reads the key of a folder; makes one where there is none and `may_make` says so.
+    /// Where the key with this id is, in a folder of keys.
+    pub fn path(keys: &Path, id: &str) -> PathBuf {
+        keys.join(format!("{id}.key"))
+    }
+
+    /// Reads a key; makes one, and the folder of keys, where there is none and `may_make` says so.
     ///
     /// # Errors
     /// `NotFound` where it is missing and secrets are stored that only it opens; `Unauthorized`
     /// where others could have read it.
-    pub(crate) fn open(keys: &Path, folder_id: &str, may_make: bool) -> Result<Self> {
-        let path = path(keys, folder_id);
+    pub fn open(keys: &Path, id: &str, may_make: bool) -> Result<Self> {
+        let path = Self::path(keys, id);
         match fs::metadata(&path) {
             Ok(meta) => Self::read(&path, &meta),
             Err(e) if e.kind() == io::ErrorKind::NotFound && may_make => Self::make(&path),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let message = "the folder's key is missing, and its secrets cannot be read without it: \
+                let message = "the key is missing, and the secrets cannot be read without it: \
                     put the key file back, or delete the secrets and set them anew";
-                let error = Error::new(ErrorKind::NotFound, "read the folder's key", message);
+                let error = Error::new(ErrorKind::NotFound, "read the key of the secrets", message);
                 Err(error.on(BACKEND).with("path", path.display()))
             }
-            Err(e) => Err(error::io("read the folder's key", &path, e)),
+            Err(e) => Err(error::io("read the key of the secrets", &path, e)),
         }
     }
 
     fn read(path: &Path, meta: &fs::Metadata) -> Result<Self> {
         let refuse = |kind, message: &str| {
-            Err(Error::new(kind, "read the folder's key", message)
+            Err(Error::new(kind, "read the key of the secrets", message)
                 .on(BACKEND)
                 .with("path", path.display()))
         };
@@ -68,7 +83,7 @@ impl Key {
             );
         }
         let bytes = Zeroizing::new(
-            fs::read(path).map_err(|e| error::io("read the folder's key", path, e))?,
+            fs::read(path).map_err(|e| error::io("read the key of the secrets", path, e))?,
         );
         match UnboundKey::new(&AES_256_GCM, &bytes) {
             Ok(key) => Ok(Self(LessSafeKey::new(key))),
@@ -80,9 +95,9 @@ impl Key {
 
     /// Appears under its name whole or not at all; never replaces a key.
     fn make(path: &Path) -> Result<Self> {
-        let failed = |e| error::io("make the folder's key", path, e);
+        let failed = |e| error::io("make the key of the secrets", path, e);
         let folder = path.parent().unwrap_or(Path::new("/"));
-        make_private(folder).map_err(failed)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let mut bytes = Zeroizing::new(vec![0; KEY_LEN]);
         rand::fill(&mut bytes).map_err(|_| failed(io::Error::other("no random numbers")))?;
         let temporary = path.with_extension(format!("{:016x}", fastrand::u64(..)));
@@ -99,8 +114,11 @@ impl Key {
         Self::read(path, &fs::metadata(path).map_err(failed)?)
     }
 
-    /// Encrypts a value for one place.
-    pub(crate) fn seal(
+    /// Encrypts a value as a version of a secret.
+    ///
+    /// # Errors
+    /// `Failed` where the system has no random numbers.
+    pub fn seal(
         &self,
         app: &AppName,
         name: &SecretName,
@@ -123,8 +141,11 @@ impl Key {
         Ok([&nonce, sealed.as_slice(), tag.as_ref()].concat())
     }
 
-    /// Decrypts a value of that place.
-    pub(crate) fn open_sealed(
+    /// Decrypts the value of that version of that secret.
+    ///
+    /// # Errors
+    /// `Corrupt` where it was sealed by another key, as something else, or was damaged.
+    pub fn open_sealed(
         &self,
         app: &AppName,
         name: &SecretName,
@@ -133,7 +154,7 @@ impl Key {
     ) -> Result<SecretValue> {
         let failed = || {
             let message = format!(
-                "{name}@{version} does not open: the key is another folder's, or the value was damaged"
+                "{name}@{version} does not open: the key is another one, or the value was damaged"
             );
             Error::new(ErrorKind::Corrupt, "decrypt a secret", message).on(BACKEND).with("app", app)
         };
@@ -194,7 +215,7 @@ mod tests {
         assert_eq!(missing.kind(), ErrorKind::NotFound);
         assert!(missing.message().contains("put the key file back"), "{missing}");
         Key::open(temp.path(), "f1", true).unwrap();
-        let file = path(temp.path(), "f1");
+        let file = Key::path(temp.path(), "f1");
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "no temporary file is left");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();

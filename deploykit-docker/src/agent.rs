@@ -1,0 +1,171 @@
+//! Agents in containers: their program, their image, and the way to talk to them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use bollard::container::LogOutput;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::{
+    ContainerCreateBody, EndpointSettings, HostConfig, Mount, MountType, NetworkingConfig, PortMap,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+use bollard::query_parameters::{
+    DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use bytes::Bytes;
+use deploykit_agent::control::Client;
+use deploykit_core::model::AppName;
+use deploykit_core::{ErrorKind, Result};
+use deploykit_oci::Recipe;
+use futures_util::StreamExt as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::StreamReader;
+
+use crate::engine::Engine;
+use crate::error::{Mapped as _, error};
+use crate::images::{self, Cache};
+use crate::names;
+
+/// The program in its image.
+pub(crate) const PROGRAM: &str = "/deploykit-agent";
+/// Where an agent keeps what it has to find again.
+pub(crate) const STATE: &str = "/state";
+/// How the image of an agent is told from others of its app.
+pub(crate) const TAG: &str = "agent-";
+
+/// What one agent is made with.
+pub(crate) struct Spec {
+    pub(crate) name: String,
+    pub(crate) labels: HashMap<String, String>,
+    pub(crate) image: String,
+    /// Volumes and where they are mounted.
+    pub(crate) volumes: Vec<(String, String)>,
+    /// Its network and its names there; nothing for one that talks to nobody.
+    pub(crate) network: Option<(String, Vec<String>)>,
+    pub(crate) ports: PortMap,
+}
+
+impl Spec {
+    /// Makes and starts the container. One of that name that is ours is started where it does not
+    /// run.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where the name is somebody else's.
+    pub(crate) async fn ensure(self, engine: &Engine, app: &AppName) -> Result<()> {
+        const MAKE: &str = "start an agent";
+        let exposed: Vec<String> = self.ports.keys().cloned().collect();
+        let mount = |(source, target): (String, String)| Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(source),
+            target: Some(target),
+            ..Mount::default()
+        };
+        let networking = self.network.as_ref().map(|(network, aliases)| NetworkingConfig {
+            endpoints_config: Some(HashMap::from([(
+                network.clone(),
+                EndpointSettings { aliases: Some(aliases.clone()), ..EndpointSettings::default() },
+            )])),
+        });
+        let body = ContainerCreateBody {
+            image: Some(self.image),
+            cmd: Some(vec!["serve".to_owned(), "--state".to_owned(), STATE.to_owned()]),
+            labels: Some(self.labels),
+            exposed_ports: Some(exposed),
+            host_config: Some(HostConfig {
+                mounts: Some(self.volumes.into_iter().map(mount).collect()),
+                network_mode: Some(self.network.map_or("none".to_owned(), |(name, _)| name)),
+                port_bindings: Some(self.ports),
+                restart_policy: Some(RestartPolicy {
+                    name: Some(RestartPolicyNameEnum::ALWAYS),
+                    maximum_retry_count: None,
+                }),
+                ..HostConfig::default()
+            }),
+            networking_config: networking,
+            ..ContainerCreateBody::default()
+        };
+        engine.create(app, &self.name, body).await?;
+        engine.api.start_container(&self.name, None).await.tried(MAKE)
+    }
+}
+
+/// Copies the agent's program from one container into another.
+pub(crate) async fn copy(engine: &Engine, from: &str, to: &str) -> Result<()> {
+    const COPY: &str = "put the agent into an instance";
+    let options = DownloadFromContainerOptionsBuilder::new().path(PROGRAM).build();
+    let mut archive = std::pin::pin!(engine.api.download_from_container(from, Some(options)));
+    let mut bytes = Vec::new();
+    while let Some(piece) = archive.next().await {
+        bytes.extend_from_slice(&piece.tried(COPY)?);
+    }
+    let options = UploadToContainerOptionsBuilder::new().path("/").build();
+    let upload = bollard::body_full(bytes.into());
+    engine.api.upload_to_container(to, Some(options), upload).await.tried(COPY)
+}
+
+/// A client of the agent in a container.
+pub(crate) fn client(engine: &Engine, container: String) -> Client {
+    let engine = engine.clone();
+    Client::new(move || {
+        let (engine, container) = (engine.clone(), container.clone());
+        async move { connect(&engine, &container).await }
+    })
+}
+
+/// A stream to the agent in a container, by a command that runs beside it.
+pub(crate) async fn connect(
+    engine: &Engine,
+    container: &str,
+) -> Result<impl AsyncRead + AsyncWrite + Send + use<>> {
+    const CONNECT: &str = "connect to the agent";
+    let options = CreateExecOptions {
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        cmd: Some(vec![PROGRAM, "connect", "--state", STATE]),
+        ..CreateExecOptions::default()
+    };
+    let id = engine.api.create_exec(container, options).await.tried(CONNECT)?.id;
+    let started = engine.api.start_exec(&id, Some(StartExecOptions::default())).await;
+    let StartExecResults::Attached { output, input } = started.tried(CONNECT)? else {
+        return Err(error(ErrorKind::Failed, CONNECT, "the engine has not attached to it"));
+    };
+    let bytes = output.filter_map(|piece| {
+        let piece = match piece {
+            Ok(LogOutput::StdErr { message }) => {
+                let message = String::from_utf8_lossy(&message).into_owned();
+                tracing::warn!(message, "an agent could not be connected to");
+                None
+            }
+            Ok(other) => Some(Ok::<Bytes, std::io::Error>(other.into_bytes())),
+            Err(cause) => Some(Err(std::io::Error::other(cause))),
+        };
+        std::future::ready(piece)
+    });
+    Ok(tokio::io::join(StreamReader::new(bytes), input))
+}
+
+/// The image of the agents of an app: that of its keeper, once there is one, so that a newer
+/// library or program leaves what runs as it is.
+pub(crate) async fn image(
+    engine: &Engine,
+    cache: &Cache,
+    app: &AppName,
+    named: Option<&PathBuf>,
+) -> Result<String> {
+    let keeper = engine.api.inspect_container(&names::keeper(app), None).await;
+    let keeper = keeper.optional("look for the keeper")?;
+    if let Some(image) = keeper.and_then(|keeper| keeper.config?.image)
+        && engine.api.inspect_image(&image).await.optional("look for the agent's image")?.is_some()
+    {
+        return Ok(image);
+    }
+    let program = deploykit_agent::binary::find(named.map(PathBuf::as_path)).await?;
+    let recipe = move || {
+        let platform = Recipe::binary(&program)?.platform;
+        let mut recipe = Recipe::scratch(platform).copy(&program, PROGRAM)?;
+        recipe.execution.entrypoint = vec![PROGRAM.to_owned()];
+        recipe.folder(STATE, 0o700, (0, 0))
+    };
+    images::load(engine, cache, app, TAG, recipe).await.map(|(name, _)| name)
+}

@@ -1,0 +1,90 @@
+//! The engine that is spoken to.
+
+use std::sync::Arc;
+
+use bollard::{ClientVersion, Docker};
+use deploykit_core::{ErrorKind, Result};
+
+use crate::config::Host;
+use crate::error::{Mapped as _, error};
+use crate::transport::{Transport, VERSION};
+
+/// The longest that an engine may take to begin its answer to an ordinary call, in seconds.
+const PATIENCE: u64 = 120;
+
+/// A connection to an engine whose API is known to fit.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine {
+    pub(crate) api: Docker,
+    /// The engine's own id.
+    pub(crate) id: String,
+}
+
+impl Engine {
+    /// Connects, and checks that the engine speaks our version of the API.
+    pub(crate) async fn open(host: &Host) -> Result<Self> {
+        const OPEN: &str = "open the docker backend";
+        let transport = Transport::new(host.clone());
+        let (major_version, minor_version) = VERSION;
+        let api = Docker::connect_with_custom_transport(
+            move |request| Arc::clone(&transport).call(request),
+            Some("http://docker"),
+            PATIENCE,
+            &ClientVersion { major_version, minor_version },
+        )
+        .tried(OPEN)?;
+        let said = api.version().await.map_err(|cause| {
+            let cause = crate::error::engine(OPEN, cause);
+            // An engine that no longer speaks our version says so, with its own range.
+            let message = match cause.message().contains("API version") {
+                true => format!(
+                    "this library speaks API {major_version}.{minor_version}, the engine does not: {}",
+                    cause.message()
+                ),
+                false => format!(
+                    "no engine answers at {host}: {}; start it, or name another by DOCKER_HOST or the URL",
+                    cause.message()
+                ),
+            };
+            let kind = match cause.kind() {
+                ErrorKind::Invalid => ErrorKind::Unsupported,
+                kind => kind,
+            };
+            error(kind, OPEN, message)
+        })?;
+        let newest = said.api_version.unwrap_or_default();
+        let oldest = said.min_api_version.unwrap_or_default();
+        if !speaks(&oldest, &newest) {
+            let message = format!(
+                "the engine at {host} speaks API {oldest} to {newest}, and this library \
+                 {major_version}.{minor_version}: use Docker 20.10 or newer"
+            );
+            return Err(error(ErrorKind::Unsupported, OPEN, message));
+        }
+        let info = api.info().await.tried(OPEN)?;
+        Ok(Self { api, id: info.id.unwrap_or_else(|| host.to_string()) })
+    }
+}
+
+/// Whether our version lies within a range.
+fn speaks(oldest: &str, newest: &str) -> bool {
+    let read = |text: &str| -> Option<(usize, usize)> {
+        let (major, minor) = text.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    let from = read(oldest).unwrap_or((0, 0));
+    read(newest).is_some_and(|newest| from <= VERSION && VERSION <= newest)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(super::speaks("1.12", "1.41"));
+        assert!(super::speaks("1.40", "1.56"));
+        assert!(!super::speaks("1.12", "1.40"));
+        assert!(!super::speaks("1.44", "1.60"));
+        assert!(!super::speaks("1.12", "1.9"));
+        assert!(!super::speaks("", ""));
+    }
+}

@@ -1,0 +1,60 @@
+//! Files that are put into a container before it starts.
+
+use std::collections::BTreeMap;
+
+use deploykit_core::{ErrorKind, Result};
+
+use crate::error::error;
+
+/// Files and links by their absolute paths.
+#[derive(Debug, Default)]
+pub(crate) struct Files(BTreeMap<String, Content>);
+
+#[derive(Debug)]
+enum Content {
+    File(String),
+    Link(String),
+}
+
+impl Files {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A file that everybody may read.
+    pub(crate) fn file(&mut self, path: String, content: &str) {
+        self.0.insert(path, Content::File(content.to_owned()));
+    }
+
+    /// A symbolic link.
+    pub(crate) fn link(&mut self, path: String, target: String) {
+        self.0.insert(path, Content::Link(target));
+    }
+
+    /// The archive that the engine unpacks at `/`. Folders that are missing it makes itself.
+    pub(crate) fn archive(&self) -> Result<Vec<u8>> {
+        let failed = |e: std::io::Error| {
+            error(ErrorKind::Invalid, "put files into a container", e.to_string())
+        };
+        let mut archive = tar::Builder::new(Vec::new());
+        for (path, content) in &self.0 {
+            let path = path.trim_start_matches('/');
+            let mut header = tar::Header::new_gnu();
+            header.set_mtime(0);
+            match content {
+                Content::File(text) => {
+                    header.set_mode(0o444);
+                    header.set_size(text.len() as u64);
+                    archive.append_data(&mut header, path, text.as_bytes()).map_err(failed)?;
+                }
+                Content::Link(target) => {
+                    header.set_entry_type(tar::EntryType::Symlink);
+                    header.set_mode(0o777);
+                    header.set_size(0);
+                    archive.append_link(&mut header, path, target).map_err(failed)?;
+                }
+            }
+        }
+        archive.into_inner().map_err(failed)
+    }
+}

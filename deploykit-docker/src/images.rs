@@ -1,0 +1,224 @@
+//! Images: built from a program and loaded into the engine, or pulled.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bollard::query_parameters::{
+    CreateImageOptionsBuilder, ImportImageOptionsBuilder, ListImagesOptionsBuilder,
+    RemoveImageOptionsBuilder, TagImageOptionsBuilder,
+};
+use deploykit_core::model::{AppName, ImageRef, ImageSpec, ResolvedImage};
+use deploykit_core::{Error, ErrorKind, ImageBuilder, ResolvedApp, Result};
+use deploykit_oci::{Compression, Layout, Recipe, Reference};
+use futures_util::StreamExt as _;
+use tokio_util::io::{ReaderStream, SyncIoBridge};
+
+use crate::engine::Engine;
+use crate::error::{Mapped as _, engine, error, is_missing};
+use crate::names;
+use crate::runtime::Docker;
+
+/// How much of a digest is in a tag.
+const SHORT: usize = 32;
+/// How much of an image is on its way at once, in bytes.
+const PIPE: usize = 1 << 20;
+
+/// The folder where images are built: what has not changed is not read again.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache(Arc<PathBuf>);
+
+impl Cache {
+    /// `$XDG_CACHE_HOME/deploykit/images` (`~/.cache` where that is not set).
+    pub(crate) fn new() -> Self {
+        let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
+            PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache")
+        });
+        Self(Arc::new(base.join("deploykit/images")))
+    }
+}
+
+/// Builds an image and loads it, where the engine does not have it yet. Returns its name there
+/// and its digest.
+pub(crate) async fn load(
+    of: &Engine,
+    cache: &Cache,
+    app: &AppName,
+    prefix: &str,
+    recipe: impl FnOnce() -> Result<Recipe> + Send + 'static,
+) -> Result<(String, String)> {
+    const LOAD: &str = "load an image into the engine";
+    let folder = Arc::clone(&cache.0);
+    let built = tokio::task::spawn_blocking(move || {
+        let layout = Layout::open(folder.as_path())?;
+        let mut recipe = recipe()?;
+        // It is decompressed again on its way to the engine.
+        recipe.compression = Compression::Zstd;
+        let image = recipe.build(&layout)?;
+        let config = layout.manifest(&image.digest)?.config.digest;
+        Ok::<_, Error>((layout, image.digest, config))
+    });
+    let joined = |e: tokio::task::JoinError| error(ErrorKind::Failed, LOAD, e.to_string());
+    let (layout, manifest, config) = built.await.map_err(joined)??;
+    let hex = config.hex();
+    let name = name(app, &format!("{prefix}{}", &hex[..SHORT.min(hex.len())]));
+    let digest = config.as_str().to_owned();
+    if of.api.inspect_image(&name).await.optional(LOAD)?.is_some() {
+        return Ok((name, digest));
+    }
+    // Another app runs the same.
+    let (repository, tag) = name.split_once(':').unwrap_or((&name, ""));
+    let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+    if of.api.tag_image(&digest, Some(options)).await.optional(LOAD)?.is_some() {
+        return Ok((name, digest));
+    }
+    let reference = Reference::parse(&name)
+        .map_err(|e| error(ErrorKind::Invalid, LOAD, format!("{name}: {e}")))?;
+    let (reader, writer) = tokio::io::duplex(PIPE);
+    let written = tokio::task::spawn_blocking(move || {
+        layout.export_docker(&manifest, &[reference], SyncIoBridge::new(writer))
+    });
+    let options = ImportImageOptionsBuilder::new().quiet(true).build();
+    let body = ReaderStream::with_capacity(reader, PIPE);
+    let mut answers = std::pin::pin!(of.api.import_image_stream(options, body, None));
+    while let Some(answer) = answers.next().await {
+        let answer = answer.tried(LOAD)?;
+        if let Some(detail) = answer.error_detail {
+            return Err(error(ErrorKind::Failed, LOAD, detail.message.unwrap_or_default()));
+        }
+    }
+    written.await.map_err(joined)??;
+    Ok((name, digest))
+}
+
+fn name(app: &AppName, tag: &str) -> String {
+    format!("{}:{tag}", names::repository(app))
+}
+
+/// What containers of an image are made from.
+pub(crate) fn of_container(app: &AppName, image: &ResolvedImage) -> String {
+    // One of a registry is known by its digest there, or by the engine's own id for it.
+    if image.source.ends_with(&image.digest) {
+        return image.source.clone();
+    }
+    let hex = image.digest.rsplit(':').next().unwrap_or_default();
+    name(app, &hex[..SHORT.min(hex.len())])
+}
+
+/// Removes the images that were built for an app and that none of `kept` names; all of them, the
+/// agent's among them, with `agents`.
+pub(crate) async fn collect(
+    of: &Engine,
+    app: &AppName,
+    kept: &[ResolvedApp],
+    agents: bool,
+) -> Result<()> {
+    const COLLECT: &str = "remove unused images";
+    let repository = names::repository(app);
+    let filters = [("reference".to_owned(), vec![repository.clone()])].into();
+    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+    let wanted: Vec<String> = kept
+        .iter()
+        .flat_map(|app| app.images.values())
+        .map(|image| of_container(app, image))
+        .collect();
+    let agent = format!("{repository}:{}", crate::agent::TAG);
+    let found = of.api.list_images(Some(options)).await.tried(COLLECT)?;
+    let names = found.into_iter().flat_map(|image| image.repo_tags);
+    let unused =
+        names.filter(|name| !wanted.contains(name) && (agents || !name.starts_with(&agent)));
+    for name in unused {
+        let options = RemoveImageOptionsBuilder::new().build();
+        match of.api.remove_image(&name, Some(options), None).await {
+            Ok(_) => {}
+            // Somebody else's container runs it, which is theirs to end.
+            Err(cause) if is_missing(&cause) || crate::error::status(&cause) == Some(409) => {}
+            Err(cause) => return Err(engine(COLLECT, cause)),
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl ImageBuilder for Docker {
+    async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
+        match image {
+            ImageSpec::Binary(path) => {
+                let source = path.clone();
+                let recipe = move || Recipe::binary(&source)?.temporary_folder();
+                let loaded = load(&self.engine, &self.cache, app, "", recipe).await?;
+                Ok(ResolvedImage { source: path.display().to_string(), digest: loaded.1 })
+            }
+            ImageSpec::Reference(reference) => self.pull(reference).await,
+            other => {
+                let message = format!("`{other}` is of a kind that this release cannot make ready");
+                Err(error(ErrorKind::Unsupported, "make an image ready", message))
+            }
+        }
+    }
+}
+
+impl Docker {
+    /// Fixes the digest of a reference, and pulls that where the engine does not have it.
+    async fn pull(&self, reference: &ImageRef) -> Result<ResolvedImage> {
+        const PULL: &str = "pull an image";
+        let api = &self.engine.api;
+        let bad = |e: deploykit_oci::ReferenceError| {
+            error(ErrorKind::Invalid, PULL, format!("{reference}: {e}"))
+        };
+        let parsed = Reference::parse_normalized(reference.as_str()).map_err(bad)?.pinned();
+        let credentials = crate::credentials::of(parsed.domain());
+        let digest = match parsed.digest() {
+            Some(digest) => digest.as_str().to_owned(),
+            None => {
+                match api.inspect_registry_image(&parsed.to_string(), credentials.clone()).await {
+                    Ok(found) => found.descriptor.digest.unwrap_or_default(),
+                    Err(cause) => return self.local(reference, engine(PULL, cause)).await,
+                }
+            }
+        };
+        let pinned = format!("{}@{digest}", parsed.name());
+        let resolved = ResolvedImage { source: pinned.clone(), digest };
+        if api.inspect_image(&pinned).await.optional(PULL)?.is_some() {
+            return Ok(resolved);
+        }
+        let options = CreateImageOptionsBuilder::new().from_image(&pinned).build();
+        let mut progress = std::pin::pin!(api.create_image(Some(options), None, credentials));
+        while let Some(step) = progress.next().await {
+            let step = step.map_err(|cause| denied(reference, engine(PULL, cause)))?;
+            if let Some(detail) = step.error_detail {
+                let message = detail.message.unwrap_or_default();
+                return Err(denied(reference, error(ErrorKind::Failed, PULL, message)));
+            }
+            if let (Some(layer), Some(status)) = (step.id, step.status) {
+                tracing::debug!(%reference, layer, status, "pulling");
+            }
+        }
+        Ok(resolved)
+    }
+
+    /// An image that the engine has and no registry knows; else why the registry has refused.
+    async fn local(&self, reference: &ImageRef, refused: Error) -> Result<ResolvedImage> {
+        let found = self.engine.api.inspect_image(reference.as_str()).await;
+        match found.optional("look for an image")?.and_then(|image| image.id) {
+            Some(id) => Ok(ResolvedImage { source: id.clone(), digest: id }),
+            None => Err(denied(reference, refused)),
+        }
+    }
+}
+
+/// What a refusal of a registry says.
+fn denied(reference: &ImageRef, cause: Error) -> Error {
+    let text = cause.message().to_lowercase();
+    let is = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let (kind, fix) = if is(&["unauthorized", "denied", "no basic auth", "authentication required"])
+    {
+        (ErrorKind::Unauthorized, "log in by `docker login`, or ask for the right to pull it")
+    } else if is(&["not found", "manifest unknown", "name unknown", "no such image"]) {
+        (ErrorKind::NotFound, "correct its name, or push it first")
+    } else {
+        (cause.kind(), "see whether its registry is reached from the engine")
+    };
+    let message = format!("{}; {fix}", cause.message());
+    error(kind, "pull an image", message).with("image", reference)
+}

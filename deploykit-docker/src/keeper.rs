@@ -1,0 +1,334 @@
+//! The keeper of an app: the agent that holds its state and secrets and asks its probes.
+//!
+//! It is made by the first write and goes with the last, so that a removed app leaves nothing. A
+//! keeper that was stopped or removed by somebody is brought back by whoever needs it next; its
+//! state is in a volume.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::models::VolumeCreateRequest;
+use bollard::query_parameters::{
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
+};
+use deploykit_agent::control::{Client, RemoteSecrets, RemoteState, Report};
+use deploykit_core::model::{AppName, SecretName};
+use deploykit_core::{
+    Entry, Error, ErrorKind, Expected, Fence, Lease, Result, SecretStore, SecretValue, StateStore,
+};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::agent::{self, STATE};
+use crate::engine::Engine;
+use crate::error::{Mapped as _, error};
+use crate::images::{self, Cache};
+use crate::names::{self, Role};
+use crate::networks;
+
+/// The operation of the error that tells that an app has no keeper.
+const REACH: &str = "reach the keeper of the app";
+
+/// How often, and how long apart, the end of somebody else's removal is waited for.
+const LOOKS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The keepers of all apps of an engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Keepers {
+    engine: Engine,
+    cache: Cache,
+    program: Option<PathBuf>,
+    keys: PathBuf,
+    known: Arc<Mutex<HashMap<AppName, Keeper>>>,
+    /// One keeper is made at a time.
+    making: Arc<AsyncMutex<()>>,
+}
+
+/// One keeper.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeper {
+    pub(crate) agent: Client,
+    pub(crate) state: RemoteState,
+    pub(crate) secrets: RemoteSecrets,
+}
+
+impl Keepers {
+    pub(crate) fn new(
+        engine: Engine,
+        cache: Cache,
+        program: Option<PathBuf>,
+        keys: PathBuf,
+    ) -> Self {
+        Self { engine, cache, program, keys, known: Arc::default(), making: Arc::default() }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<AppName, Keeper>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keeper of an app, where that has one.
+    async fn find(&self, app: &AppName) -> Result<Option<Keeper>> {
+        if let Some(keeper) = self.known().get(app) {
+            return Ok(Some(keeper.clone()));
+        }
+        if !self.has_state(app).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.remember(app)))
+    }
+
+    /// The keeper of an app that has one: what holds a fence has taken it from there.
+    pub(crate) async fn get(&self, app: &AppName) -> Result<Keeper> {
+        self.find(app).await?.ok_or_else(|| missing(app))
+    }
+
+    /// The keeper of an app, made where there is none.
+    async fn make(&self, app: &AppName) -> Result<Keeper> {
+        if let Some(keeper) = self.find(app).await? {
+            return Ok(keeper);
+        }
+        self.start(app, true).await?;
+        Ok(self.remember(app))
+    }
+
+    fn remember(&self, app: &AppName) -> Keeper {
+        let (keepers, name) = (self.clone(), app.clone());
+        let agent = Client::new(move || {
+            let (keepers, name) = (keepers.clone(), name.clone());
+            async move {
+                let container = names::keeper(&name);
+                match agent::connect(&keepers.engine, &container).await {
+                    Ok(stream) => Ok(stream),
+                    Err(e)
+                        if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) =>
+                    {
+                        keepers.start(&name, false).await?;
+                        agent::connect(&keepers.engine, &container).await
+                    }
+                    Err(e) => Err(e),
+                }
+            }
+        });
+        let state = RemoteState::new(agent.clone());
+        let secrets = RemoteSecrets::new(agent.clone(), &self.keys);
+        let keeper = Keeper { agent, state, secrets };
+        self.known().entry(app.clone()).or_insert(keeper).clone()
+    }
+
+    async fn has_state(&self, app: &AppName) -> Result<bool> {
+        let found = self.engine.api.inspect_volume(&names::state(app)).await.optional(REACH)?;
+        match found {
+            Some(volume) if names::are_ours(&volume.labels, app) => Ok(true),
+            Some(volume) => Err(foreign("volume", &volume.name)),
+            None => Ok(false),
+        }
+    }
+
+    /// Starts the container of a keeper, making what is missing of it: all of it with `new`, else
+    /// what lies around the state that is there.
+    async fn start(&self, app: &AppName, new: bool) -> Result<()> {
+        let _making = self.making.lock().await;
+        for _ in 0..LOOKS {
+            match self.try_start(app, new).await {
+                // Somebody else is removing it.
+                Err(e) if e.message().contains("removal") => tokio::time::sleep(PAUSE).await,
+                started => return started,
+            }
+        }
+        let message = "the engine does not get done with removing it; see its log";
+        Err(error(ErrorKind::Timeout, "start the keeper of the app", message).with("app", app))
+    }
+
+    async fn try_start(&self, app: &AppName, new: bool) -> Result<()> {
+        if !new && !self.has_state(app).await? {
+            self.known().remove(app);
+            return Err(missing(app));
+        }
+        let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref()).await?;
+        self.engine.ensure_network(app, &names::app_network(app), &[]).await?;
+        let volume = VolumeCreateRequest {
+            name: Some(names::state(app)),
+            labels: Some(names::labels(app, Role::State)),
+            ..VolumeCreateRequest::default()
+        };
+        self.engine.api.create_volume(volume).await.tried("make a volume")?;
+        agent::Spec {
+            name: names::keeper(app),
+            labels: names::labels(app, Role::Keeper),
+            image,
+            volumes: vec![(names::state(app), STATE.to_owned())],
+            network: Some((names::app_network(app), Vec::new())),
+            ports: HashMap::new(),
+        }
+        .ensure(&self.engine, app)
+        .await?;
+        networks::join_keeper(&self.engine, app).await
+    }
+
+    /// Removes the keeper of an app of which nothing is left, and all that lay around it.
+    async fn remove_unused(&self, app: &AppName) -> Result<()> {
+        let Some(keeper) = self.find(app).await? else { return Ok(()) };
+        if keeper.state.apps().await?.contains(app) || !keeper.secrets.list(app).await?.is_empty() {
+            return Ok(());
+        }
+        let instances = self.engine.containers(app, None).await?;
+        let others = instances.iter().filter(|container| {
+            let role = container.labels.as_ref().and_then(|labels| labels.get(names::ROLE));
+            role.is_some_and(|role| role != Role::Keeper.as_str())
+        });
+        if others.count() > 0 {
+            return Ok(());
+        }
+        const REMOVE: &str = "remove the keeper of the app";
+        self.known().remove(app);
+        let options = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
+        let removed = self.engine.api.remove_container(&names::keeper(app), Some(options)).await;
+        removed.optional(REMOVE)?;
+        let options = RemoveVolumeOptionsBuilder::new().build();
+        match self.engine.api.remove_volume(&names::state(app), Some(options)).await {
+            // Whoever has brought the keeper back meanwhile wants it.
+            Err(cause) if crate::error::status(&cause) == Some(409) => return Ok(()),
+            removed => removed.optional(REMOVE)?,
+        };
+        self.engine.api.remove_network(&names::app_network(app)).await.optional(REMOVE)?;
+        images::collect(&self.engine, app, &[], true).await
+    }
+
+    /// What the keeper knows; nothing where the app has none.
+    pub(crate) async fn report(&self, app: &AppName) -> Result<Report> {
+        match self.find(app).await? {
+            Some(keeper) => Ok(or_nothing(keeper.agent.inspect().await)?.unwrap_or_default()),
+            None => Ok(Report::default()),
+        }
+    }
+}
+
+fn missing(app: &AppName) -> Error {
+    error(ErrorKind::NotFound, REACH, "it has none, so nothing is deployed").with("app", app)
+}
+
+/// What is there under our name, and is not ours.
+pub(crate) fn foreign(what: &str, name: &str) -> Error {
+    let message = format!(
+        "the engine has a {what} `{name}` that DeployKit has not made; remove or rename it"
+    );
+    error(ErrorKind::AlreadyExists, &format!("make a {what}"), message)
+}
+
+/// Nothing where the keeper has gone meanwhile.
+fn or_nothing<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.operation() == REACH && e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[async_trait]
+impl StateStore for Keepers {
+    async fn apps(&self) -> Result<Vec<AppName>> {
+        let label = [format!("{}={}", names::MANAGED_BY, names::US)];
+        let role = format!("{}={}", names::ROLE, Role::State.as_str());
+        let filters = [("label".to_owned(), vec![label[0].clone(), role])].into();
+        let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+        let found = self.engine.api.list_volumes(Some(options)).await.tried("list the apps")?;
+        let names = found.volumes.unwrap_or_default();
+        let names = names.iter().filter_map(|volume| volume.labels.get(names::APP)?.parse().ok());
+        let mut apps: Vec<AppName> = Vec::new();
+        for app in names {
+            let Some(keeper) = self.find(&app).await? else { continue };
+            let known = match or_nothing(keeper.state.apps().await) {
+                Ok(known) => known.is_some_and(|apps| apps.contains(&app)),
+                // An app that somebody is removing just now is none any more.
+                Err(_) if !self.has_state(&app).await? => false,
+                Err(e) => return Err(e),
+            };
+            if known {
+                apps.push(app);
+            }
+        }
+        apps.sort();
+        Ok(apps)
+    }
+
+    async fn get(&self, app: &AppName, key: &str) -> Result<Option<Entry>> {
+        let Some(keeper) = self.find(app).await? else { return Ok(None) };
+        Ok(or_nothing(keeper.state.get(app, key).await)?.flatten())
+    }
+
+    async fn keys(&self, app: &AppName, prefix: &str) -> Result<Vec<String>> {
+        let Some(keeper) = self.find(app).await? else { return Ok(Vec::new()) };
+        Ok(or_nothing(keeper.state.keys(app, prefix).await)?.unwrap_or_default())
+    }
+
+    async fn put(&self, fence: &Fence, key: &str, value: &str, expected: Expected) -> Result<u64> {
+        self.get(&fence.app).await?.state.put(fence, key, value, expected).await
+    }
+
+    async fn delete(&self, fence: &Fence, key: &str, version: u64) -> Result<()> {
+        self.get(&fence.app).await?.state.delete(fence, key, version).await
+    }
+
+    async fn acquire(&self, app: &AppName, holder: &str, ttl: Duration) -> Result<Lease> {
+        let keeper = self.make(app).await?;
+        match keeper.state.acquire(app, holder, ttl).await {
+            // Somebody has removed it since it was found.
+            Err(e) if e.operation() == REACH => {
+                self.make(app).await?.state.acquire(app, holder, ttl).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<()> {
+        self.get(&lease.fence.app).await?.state.renew(lease, ttl).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<()> {
+        let app = &lease.fence.app;
+        let Some(keeper) = self.find(app).await? else { return Ok(()) };
+        or_nothing(keeper.state.release(lease).await)?;
+        self.remove_unused(app).await
+    }
+}
+
+#[async_trait]
+impl SecretStore for Keepers {
+    async fn put(&self, app: &AppName, name: &SecretName, value: SecretValue) -> Result<u64> {
+        self.make(app).await?.secrets.put(app, name, value).await
+    }
+
+    async fn ensure(&self, app: &AppName, name: &SecretName, value: SecretValue) -> Result<u64> {
+        self.make(app).await?.secrets.ensure(app, name, value).await
+    }
+
+    async fn get(&self, app: &AppName, name: &SecretName, version: u64) -> Result<SecretValue> {
+        let none = || {
+            error(ErrorKind::NotFound, "read a secret", "there is no such version")
+                .with("app", app)
+                .with("secret", name)
+                .with("version", version)
+        };
+        let keeper = self.find(app).await?.ok_or_else(none)?;
+        keeper.secrets.get(app, name, version).await
+    }
+
+    async fn versions(&self, app: &AppName, name: &SecretName) -> Result<Vec<u64>> {
+        let Some(keeper) = self.find(app).await? else { return Ok(Vec::new()) };
+        Ok(or_nothing(keeper.secrets.versions(app, name).await)?.unwrap_or_default())
+    }
+
+    async fn list(&self, app: &AppName) -> Result<Vec<(SecretName, u64)>> {
+        let Some(keeper) = self.find(app).await? else { return Ok(Vec::new()) };
+        Ok(or_nothing(keeper.secrets.list(app).await)?.unwrap_or_default())
+    }
+
+    async fn delete(&self, app: &AppName, name: &SecretName, versions: &[u64]) -> Result<()> {
+        let Some(keeper) = self.find(app).await? else { return Ok(()) };
+        or_nothing(keeper.secrets.delete(app, name, versions).await)?;
+        self.remove_unused(app).await
+    }
+}

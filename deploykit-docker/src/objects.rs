@@ -1,0 +1,174 @@
+//! Containers, networks and volumes, made so that nobody else's are touched.
+
+use bollard::models::{
+    ContainerCreateBody, NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
+};
+use deploykit_core::model::{AppName, VolumeName};
+use deploykit_core::{ErrorKind, Result};
+
+use crate::engine::Engine;
+use crate::error::{Mapped as _, engine, error, is_missing, status};
+use crate::keeper::foreign;
+use crate::names::{self, Role};
+
+/// How often the end of a removal that somebody else has begun is waited for, 50 ms each.
+const LOOKS: u32 = 200;
+
+impl Engine {
+    /// Makes a container; one of its name that is ours is left as it is.
+    pub(crate) async fn create(
+        &self,
+        app: &AppName,
+        name: &str,
+        body: ContainerCreateBody,
+    ) -> Result<()> {
+        const MAKE: &str = "make a container";
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        match self.api.create_container(Some(options), body).await {
+            Ok(_) => Ok(()),
+            Err(cause) if status(&cause) == Some(409) => {
+                let there = self.api.inspect_container(name, None).await.optional(MAKE)?;
+                let labels = there.and_then(|there| there.config?.labels);
+                match labels {
+                    Some(labels) if names::are_ours(&labels, app) => Ok(()),
+                    Some(_) => Err(foreign("container", name)),
+                    None => Err(engine(MAKE, cause)),
+                }
+            }
+            Err(cause) => Err(engine(MAKE, cause).with("container", name)),
+        }
+    }
+
+    /// Removes a container, running or not, and waits until it is gone.
+    pub(crate) async fn remove(&self, name: &str) -> Result<()> {
+        const REMOVE: &str = "remove a container";
+        let options = || RemoveContainerOptionsBuilder::new().v(true).force(true).build();
+        for _ in 0..LOOKS {
+            match self.api.remove_container(name, Some(options())).await {
+                Ok(()) => return Ok(()),
+                Err(cause) if is_missing(&cause) => return Ok(()),
+                // "removal of container … is already in progress"
+                Err(cause) if status(&cause) == Some(409) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                Err(cause) => return Err(engine(REMOVE, cause).with("container", name)),
+            }
+        }
+        let message = "it is still being removed; see the engine's log";
+        Err(error(ErrorKind::Timeout, REMOVE, message).with("container", name))
+    }
+
+    /// Makes a network with some labels beside those of all; one of its name that is ours is left
+    /// as it is.
+    pub(crate) async fn ensure_network(
+        &self,
+        app: &AppName,
+        name: &str,
+        own: &[(&str, &str)],
+    ) -> Result<()> {
+        const MAKE: &str = "make a network";
+        // Several networks may have one name, and a network cannot be asked for by its exact name.
+        let filters = [("name".to_owned(), vec![format!("^{name}$")])].into();
+        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        let found = self.api.list_networks(Some(options)).await.tried(MAKE)?;
+        if let Some(there) = found.first() {
+            let ours = there.labels.as_ref().is_some_and(|labels| names::are_ours(labels, app));
+            return if ours { Ok(()) } else { Err(foreign("network", name)) };
+        }
+        let mut labels = names::labels(app, Role::Network);
+        labels.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let network = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            labels: Some(labels),
+            ..NetworkCreateRequest::default()
+        };
+        match self.api.create_network(network).await {
+            Ok(_) => Ok(()),
+            Err(cause) if status(&cause) == Some(409) => Ok(()),
+            Err(cause) => Err(engine(MAKE, cause).with("network", name)),
+        }
+    }
+
+    /// Connects a container to a network under some names, where it is not connected yet.
+    pub(crate) async fn join(
+        &self,
+        container: &str,
+        network: &str,
+        aliases: Vec<String>,
+    ) -> Result<()> {
+        let endpoint =
+            bollard::models::EndpointSettings { aliases: Some(aliases), ..Default::default() };
+        let request = NetworkConnectRequest {
+            container: container.to_owned(),
+            endpoint_config: Some(endpoint),
+        };
+        match self.api.connect_network(network, request).await {
+            Ok(()) => Ok(()),
+            Err(cause) if cause.to_string().contains("already exists") => Ok(()),
+            Err(cause) => Err(engine("connect a container to a network", cause)
+                .with("container", container)
+                .with("network", network)),
+        }
+    }
+
+    /// Removes a network and everybody's connection to it.
+    pub(crate) async fn remove_network(&self, app: &AppName, name: &str) -> Result<()> {
+        const REMOVE: &str = "remove a network";
+        let found = self.api.inspect_network(name, None).await.optional(REMOVE)?;
+        let Some(found) = found else { return Ok(()) };
+        if !found.labels.as_ref().is_some_and(|labels| names::are_ours(labels, app)) {
+            return Ok(());
+        }
+        for container in found.containers.unwrap_or_default().into_keys() {
+            let request =
+                bollard::models::NetworkDisconnectRequest { container, force: Some(true) };
+            self.api.disconnect_network(name, request).await.optional(REMOVE)?;
+        }
+        self.api.remove_network(name).await.optional(REMOVE).map(drop)
+    }
+
+    /// Makes a volume; one of its name that is ours is left as it is.
+    pub(crate) async fn ensure_volume(
+        &self,
+        app: &AppName,
+        name: &VolumeName,
+        slot: Option<u32>,
+    ) -> Result<String> {
+        const MAKE: &str = "make a volume";
+        let full = names::volume(app, name, slot);
+        let mut labels = names::labels(app, Role::Volume);
+        labels.insert(names::NAME.to_owned(), name.to_string());
+        let volume = VolumeCreateRequest {
+            name: Some(full.clone()),
+            labels: Some(labels),
+            ..VolumeCreateRequest::default()
+        };
+        // One that is there is answered as it is.
+        let made = self.api.create_volume(volume).await.tried(MAKE)?;
+        match names::are_ours(&made.labels, app) {
+            true => Ok(full),
+            false => Err(foreign("volume", &full)),
+        }
+    }
+
+    /// Removes a volume of an app, with those of all replicas.
+    pub(crate) async fn remove_volume(&self, app: &AppName, name: &VolumeName) -> Result<()> {
+        const REMOVE: &str = "remove a volume";
+        let mut filters = names::of(app, Some(Role::Volume));
+        if let Some(labels) = filters.get_mut("label") {
+            labels.push(format!("{}={name}", names::NAME));
+        }
+        let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+        let found = self.api.list_volumes(Some(options)).await.tried(REMOVE)?;
+        for volume in found.volumes.unwrap_or_default() {
+            let options = RemoveVolumeOptionsBuilder::new().build();
+            self.api.remove_volume(&volume.name, Some(options)).await.optional(REMOVE)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! What an engine has of an app.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::SystemTime;
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum as Status, ContainerSummary,
+    HealthStatusEnum,
+};
+use bollard::query_parameters::{
+    EventsOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
+    ListVolumesOptionsBuilder,
+};
+use deploykit_agent::control::TargetReport;
+use deploykit_core::model::{Address, AppName, ServiceName};
+use deploykit_core::{
+    Endpoint, EndpointPort, Exit, Instance, InstanceState, Observation, Reason, Result, SpecHash,
+};
+use futures_util::StreamExt as _;
+use futures_util::future::try_join_all;
+
+use crate::engine::Engine;
+use crate::error::Mapped as _;
+use crate::names::{self, Role};
+
+const OBSERVE: &str = "look at the app";
+
+impl Engine {
+    /// Every container of an app, running or not.
+    pub(crate) async fn containers(
+        &self,
+        app: &AppName,
+        role: Option<Role>,
+    ) -> Result<Vec<ContainerSummary>> {
+        let filters = names::of(app, role);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        self.api.list_containers(Some(options)).await.tried(OBSERVE)
+    }
+
+    /// Looks at everything of an app. `health` is what its keeper knows of its instances, and
+    /// `routed` of its endpoints.
+    pub(crate) async fn observe(
+        &self,
+        app: &AppName,
+        health: &BTreeMap<String, TargetReport>,
+        routed: &BTreeMap<ServiceName, BTreeSet<String>>,
+    ) -> Result<Observation> {
+        let filters = names::of(app, None);
+        let networks = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        let volumes = ListVolumesOptionsBuilder::new().filters(&filters).build();
+        let (containers, networks, volumes) = tokio::join!(
+            self.containers(app, None),
+            self.api.list_networks(Some(networks)),
+            self.api.list_volumes(Some(volumes)),
+        );
+        let containers = containers?;
+        let role =
+            |c: &ContainerSummary, role: Role| label(&labels(c), names::ROLE) == role.as_str();
+        let inspected = containers
+            .iter()
+            .filter(|c| role(c, Role::Instance))
+            .map(|c| self.instance(c.id.as_deref().unwrap_or_default(), health));
+        let mut instances: Vec<Instance> =
+            try_join_all(inspected).await?.into_iter().flatten().collect();
+        hold_secrets(&mut instances, &containers);
+        instances.sort_by(|a, b| a.id.cmp(&b.id));
+        let is_running = |c: &&ContainerSummary| {
+            c.state == Some(bollard::models::ContainerSummaryStateEnum::RUNNING)
+        };
+        let endpoints = containers
+            .iter()
+            .filter(|c| role(c, Role::Proxy))
+            .filter(is_running)
+            .filter_map(|c| endpoint(&labels(c), routed))
+            .collect();
+        let named = |labels: &HashMap<String, String>| labels.get(names::NAME).cloned();
+        let networks = networks.tried(OBSERVE)?;
+        let networks = networks.iter().filter_map(|n| named(n.labels.as_ref()?));
+        let volumes = volumes.tried(OBSERVE)?.volumes.unwrap_or_default();
+        let volumes = volumes.iter().filter_map(|v| named(&v.labels));
+        Ok(Observation {
+            instances,
+            endpoints,
+            volumes: volumes.filter_map(|name| name.parse().ok()).collect(),
+            networks: networks.filter_map(|name| name.parse().ok()).collect(),
+        })
+    }
+
+    /// One instance; nothing where its container has gone meanwhile.
+    async fn instance(
+        &self,
+        container: &str,
+        health: &BTreeMap<String, TargetReport>,
+    ) -> Result<Option<Instance>> {
+        let found = self.api.inspect_container(container, None).await.optional(OBSERVE)?;
+        let Some(found) = found else { return Ok(None) };
+        let Some(mut instance) = read(&found, health) else { return Ok(None) };
+        if let Some(Reason::CrashLoop { exit, .. }) = &mut instance.trouble
+            && instance.state == InstanceState::Running
+            && let Some(code) = self.last_exit(container, instance.started_at).await
+        {
+            // While it runs again, the engine tells its last exit by its events alone.
+            *exit = code.to_string();
+        }
+        Ok(Some(instance))
+    }
+
+    async fn last_exit(&self, container: &str, started: Option<SystemTime>) -> Option<Exit> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+        let started = started?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+        let filters = HashMap::from([
+            ("container".to_owned(), vec![container.to_owned()]),
+            ("event".to_owned(), vec!["die".to_owned()]),
+        ]);
+        let options = EventsOptionsBuilder::new()
+            .since(&started.saturating_sub(120).to_string())
+            .until(&now.to_string())
+            .filters(&filters)
+            .build();
+        let mut events = std::pin::pin!(self.api.events(Some(options)));
+        let mut last = None;
+        while let Some(Ok(event)) = events.next().await {
+            let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
+            last = attributes.get("exitCode").and_then(|code| code.parse().ok()).or(last);
+        }
+        last.map(exit)
+    }
+}
+
+fn labels(container: &ContainerSummary) -> HashMap<String, String> {
+    container.labels.clone().unwrap_or_default()
+}
+
+fn label<'a>(labels: &'a HashMap<String, String>, name: &str) -> &'a str {
+    labels.get(name).map_or("", String::as_str)
+}
+
+/// An exit as the engine tells it: a signal by 128 more than its number.
+fn exit(code: i64) -> Exit {
+    match i32::try_from(code).unwrap_or(-1) {
+        code @ 129..=192 => Exit::Signal(code - 128),
+        code => Exit::Code(code),
+    }
+}
+
+/// An instance whose secrets are no longer held in memory will not find them when it is started
+/// again.
+fn hold_secrets(instances: &mut [Instance], containers: &[ContainerSummary]) {
+    let running: BTreeSet<String> = containers
+        .iter()
+        .filter(|c| c.state == Some(bollard::models::ContainerSummaryStateEnum::RUNNING))
+        .filter(|c| label(&labels(c), names::ROLE) == Role::Secrets.as_str())
+        .map(|c| label(&labels(c), names::HOLDER).to_owned())
+        .collect();
+    for container in containers {
+        let labels = labels(container);
+        let (holder, id) = (label(&labels, names::HOLDER), label(&labels, names::INSTANCE));
+        if holder.is_empty() || id.is_empty() || running.contains(holder) {
+            continue;
+        }
+        if let Some(instance) = instances.iter_mut().find(|i| i.id == id)
+            && instance.exit().is_none()
+        {
+            instance.ready = false;
+            instance.trouble = Some(Reason::SecretMissing {
+                secret: "those in memory: what held them there has ended".to_owned(),
+            });
+        }
+    }
+}
+
+fn endpoint(
+    labels: &HashMap<String, String>,
+    routed: &BTreeMap<ServiceName, BTreeSet<String>>,
+) -> Option<(ServiceName, Endpoint)> {
+    let service: ServiceName = label(labels, names::SERVICE).parse().ok()?;
+    let ports: Vec<EndpointPort> = serde_json::from_str(label(labels, names::PORTS)).ok()?;
+    let routed = routed.get(&service).cloned().unwrap_or_default();
+    let hash = SpecHash::from_text(label(labels, names::HASH));
+    Some((service, Endpoint { hash, ports, routed }))
+}
+
+/// What a container is as an instance; nothing where its labels are not those of one.
+fn read(found: &ContainerInspectResponse, health: &BTreeMap<String, TargetReport>) -> Option<Instance> {
+    let config = found.config.as_ref()?;
+    let labels = config.labels.as_ref()?;
+    let state = found.state.as_ref()?;
+    let id = label(labels, names::INSTANCE).to_owned();
+    let restarts = u32::try_from(found.restart_count.unwrap_or(0)).unwrap_or(0);
+    let code = exit(state.exit_code.unwrap_or(0));
+    let doing = match state.status {
+        Some(Status::RUNNING | Status::PAUSED) => InstanceState::Running,
+        Some(Status::RESTARTING) => InstanceState::BackOff,
+        Some(Status::EXITED | Status::DEAD) => InstanceState::Exited(code),
+        // One that was made and never started is the work of a deployer that died in between.
+        _ => InstanceState::Stopping,
+    };
+    let running = state.status == Some(Status::RUNNING);
+    let probed = label(labels, names::PROBES);
+    let engine = state.health.as_ref();
+    let by_engine = matches!(probed, "engine" | "both");
+    let by_keeper = matches!(probed, "keeper" | "both");
+    let healthy =
+        !by_engine || engine.is_some_and(|health| health.status == Some(HealthStatusEnum::HEALTHY));
+    let asked = health.get(&id);
+    let ready = running && healthy && (!by_keeper || asked.is_some_and(|asked| asked.health.ready));
+    let memory = found.host_config.as_ref().and_then(|host| host.memory);
+    let limit = memory.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
+    let failing = asked.and_then(|asked| asked.health.failing.clone());
+    let failing = failing.map(|answer| (answer.probe.to_string(), answer.text));
+    let unhealthy = engine
+        .filter(|health| by_engine && health.status == Some(HealthStatusEnum::UNHEALTHY))
+        .map(|health| {
+            let last = health.log.iter().flatten().last();
+            let code = last.and_then(|last| last.exit_code).unwrap_or(0);
+            let said = last.and_then(|last| last.output.as_deref()).unwrap_or_default().trim();
+            ("readiness".to_owned(), format!("exit code {code}: {said}"))
+        });
+    let ended = matches!(doing, InstanceState::BackOff | InstanceState::Exited(_));
+    let trouble = if state.oom_killed == Some(true) && ended {
+        Some(Reason::OutOfMemory { limit })
+    } else if doing == InstanceState::BackOff || (restarts > 0 && !ready && !ended) {
+        Some(Reason::CrashLoop { exit: code.to_string(), restarts, log: Vec::new() })
+    } else if running && !ready {
+        unhealthy.or(failing).map(|(probe, answer)| Reason::ProbeFailing {
+            probe,
+            answer,
+            log: Vec::new(),
+        })
+    } else {
+        None
+    };
+    let ports = label(labels, names::PORTS).split(',').filter_map(|port| port.parse().ok());
+    let started = state.started_at.as_deref().unwrap_or_default();
+    let container = found.id.as_deref().unwrap_or_default();
+    let short = container.get(..12).unwrap_or(container);
+    Some(Instance {
+        service: label(labels, names::SERVICE).parse().ok()?,
+        revision: label(labels, names::REVISION).parse().ok()?,
+        hash: SpecHash::from_text(label(labels, names::HASH)),
+        slot: label(labels, names::SLOT).parse().ok()?,
+        state: doing,
+        ready,
+        restarts,
+        addresses: ports.map(|port| Address { host: id.clone(), port }).collect(),
+        started_at: humantime::parse_rfc3339_weak(started).ok().filter(|_| running),
+        host: match state.pid {
+            Some(pid @ 1..) => format!("container {short}, pid {pid}"),
+            _ => format!("container {short}"),
+        },
+        trouble,
+        id,
+    })
+}

@@ -1,0 +1,157 @@
+//! One connection pool to an engine, with one API version in every request.
+//!
+//! The client library leaves the version out of its URLs, and an engine then answers as its newest
+//! version does; and it starts as many calls at once as it is asked to, while engines serve about
+//! eight at once fastest.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bollard::BollardRequest;
+use bollard::errors::Error;
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body_util::{Either, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Response, Uri, header};
+use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
+
+use crate::config::Host;
+use crate::connect::connect;
+
+/// The API version that is spoken: the oldest that is supported, and what newer engines still
+/// answer.
+pub(crate) const VERSION: (usize, usize) = (1, 41);
+
+/// How many calls are made at once.
+const CALLS: usize = 8;
+
+/// How long an engine that has been reached before may be away (while it is restarted) before a
+/// call fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The pause between two attempts to reach an engine that is away.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a call that changes nothing is made again when its connection breaks.
+const RETRIES: u32 = 3;
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>;
+type Body = Either<Full<Bytes>, StreamBody<Chunks>>;
+
+/// What all calls to one engine share.
+pub(crate) struct Transport {
+    host: Host,
+    idle: Mutex<Vec<SendRequest<Body>>>,
+    calls: Semaphore,
+    /// Whether the engine has ever answered.
+    reached: std::sync::atomic::AtomicBool,
+}
+
+impl Transport {
+    pub(crate) fn new(host: Host) -> Arc<Self> {
+        Arc::new(Self {
+            host,
+            idle: Mutex::default(),
+            calls: Semaphore::new(CALLS),
+            reached: false.into(),
+        })
+    }
+
+    /// Makes one call.
+    pub(crate) async fn call(
+        self: Arc<Self>,
+        request: BollardRequest,
+    ) -> Result<Response<Incoming>, Error> {
+        let (mut parts, mut body) = request.into_parts();
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        // Calls that wait for something to happen would keep others from being made.
+        let waits = ["/stop", "/wait", "/events", "/logs", "/build", "/load", "/images/create"];
+        let waits = waits.iter().any(|word| path.contains(word));
+        let (major, minor) = VERSION;
+        parts.uri = format!("/v{major}.{minor}{path}").parse::<Uri>().map_err(io::Error::other)?;
+        parts.headers.insert(header::HOST, header::HeaderValue::from_static("docker"));
+        let _permit = match waits {
+            true => None,
+            false => Some(self.calls.acquire().await.map_err(io::Error::other)?),
+        };
+        let repeatable = parts.method == Method::GET;
+        let mut tries = 0;
+        loop {
+            let (mut sender, pooled) = self.sender().await?;
+            let again = match &body {
+                Either::Left(bytes) => Some(Either::Left(bytes.clone())),
+                Either::Right(_) => None,
+            };
+            let mut attempt = hyper::Request::new(body);
+            *attempt.method_mut() = parts.method.clone();
+            *attempt.uri_mut() = parts.uri.clone();
+            *attempt.headers_mut() = parts.headers.clone();
+            match sender.try_send_request(attempt).await {
+                Ok(response) => {
+                    self.keep(sender);
+                    return Ok(response);
+                }
+                Err(mut failed) => {
+                    // What was never sent can be sent again, whatever it is: an engine closes
+                    // connections that have been idle.
+                    let unsent = failed.take_message().map(hyper::Request::into_body);
+                    tries += 1;
+                    body = match (unsent, again) {
+                        (Some(unsent), _) if pooled || tries <= RETRIES => unsent,
+                        (None, Some(again)) if repeatable && tries <= RETRIES => again,
+                        _ => return Err(failed.into_error().into()),
+                    };
+                }
+            }
+        }
+    }
+
+    /// A connection, and whether it has been used before.
+    async fn sender(&self) -> Result<(SendRequest<Body>, bool), Error> {
+        loop {
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            match idle {
+                Some(sender) if sender.is_ready() => return Ok((sender, true)),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let began = Instant::now();
+        let reached = self.reached.load(std::sync::atomic::Ordering::Relaxed);
+        let stream = loop {
+            match connect(&self.host).await {
+                Ok(stream) => break stream,
+                Err(_) if reached && began.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::trace!(%error, "a connection to the engine has ended");
+            }
+        });
+        self.reached.store(true, std::sync::atomic::Ordering::Relaxed);
+        Ok((sender, false))
+    }
+
+    /// Keeps a connection for the next call, once its answer has been read.
+    fn keep(self: &Arc<Self>, mut sender: SendRequest<Body>) {
+        let pool = Arc::downgrade(self);
+        tokio::spawn(async move {
+            if sender.ready().await.is_ok()
+                && let Some(pool) = pool.upgrade()
+            {
+                let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                if idle.len() < CALLS {
+                    idle.push(sender);
+                }
+            }
+        });
+    }
+}

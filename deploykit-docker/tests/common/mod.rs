@@ -1,0 +1,116 @@
+//! What the tests on real engines share.
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use deploykit_conformance::{Bed, Connected, Kit};
+use deploykit_core::model::{ImageRef, ImageSpec};
+use deploykit_core::{Error, ErrorKind, Reconciler, Result};
+use deploykit_docker::{Docker, DockerConfig, Host};
+use deploykit_oci::{Layout, Recipe, Reference};
+
+/// The engine that a variable names; nothing where it is not set. Under CI that is a failure.
+pub fn engine(variable: &str) -> Option<Host> {
+    match std::env::var(variable) {
+        Ok(host) => Some(host.parse().unwrap()),
+        Err(_) if std::env::var_os("CI").is_some() => {
+            panic!("{variable} is not set: eval \"$(testbed/up docker)\"")
+        }
+        Err(_) => {
+            eprintln!("skipped: {variable} is not set (eval \"$(testbed/up docker)\")");
+            None
+        }
+    }
+}
+
+/// The agent that belongs to this version, built where it is not named.
+pub fn agent() -> PathBuf {
+    if let Some(path) = std::env::var_os("DEPLOYKIT_AGENT") {
+        return path.into();
+    }
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let script = root.join("testbed/agent");
+    let output = std::process::Command::new(script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// Runs the behaviour kit on the engine that a variable names, and looks for what it has left.
+pub fn kit(variable: &'static str) -> ExitCode {
+    // What is deployed is this program itself.
+    if let Some(code) = deploykit_conformance::testapp::run_if_asked() {
+        return code;
+    }
+    let Some(host) = engine(variable) else { return ExitCode::SUCCESS };
+    let agent = agent();
+    let program = std::env::current_exe().unwrap();
+    let name = program.file_name().unwrap().to_string_lossy().into_owned();
+    let looked = host.clone();
+    let mut kit = Kit::new(move |bed| connect(bed, host.clone(), agent.clone()))
+        .image(ImageSpec::binary(&program), format!("/usr/local/bin/{name}"));
+    if let Some(reference) = pushed(&looked, &program) {
+        kit = kit.reference(reference);
+    }
+    let code = kit.run();
+    match left(&looked) {
+        left if left.is_empty() => code,
+        left => {
+            eprintln!("left on the engine: {}", left.join(", "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The test application in the registry of `DEPLOYKIT_TEST_REGISTRY`, put there by the engine.
+fn pushed(host: &Host, program: &Path) -> Option<ImageRef> {
+    let registry = std::env::var("DEPLOYKIT_TEST_REGISTRY").ok()?;
+    let name = format!("{registry}/kit/testapp:{:x}", std::process::id());
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path().join("images")).unwrap();
+    let image = Recipe::binary(program).unwrap().build(&layout).unwrap();
+    let archive = folder.path().join("image.tar");
+    let names = [Reference::parse(&name).unwrap()];
+    let file = std::fs::File::create(&archive).unwrap();
+    layout.export_docker(&image.digest, &names, file).unwrap();
+    docker(host, &["load", "-q", "-i", &archive.to_string_lossy()]).unwrap();
+    docker(host, &["push", "-q", &name]).unwrap();
+    docker(host, &["rmi", &name]).unwrap();
+    Some(ImageRef::new(name).unwrap())
+}
+
+async fn connect(bed: Bed, host: Host, agent: PathBuf) -> Connected {
+    let config = DockerConfig::new(host).agent(agent).keys(bed.folder().join("keys"));
+    let docker: Docker = Docker::open(config).await?;
+    Ok(Arc::new(Reconciler::new(bed.faulty(docker))))
+}
+
+/// Every container, network, volume and image of this process's apps.
+pub fn left(host: &Host) -> Vec<String> {
+    let mine = format!("kit-{:x}-", std::process::id());
+    let list = |arguments: &[&str]| docker(host, arguments).unwrap();
+    let mut left: Vec<String> = Vec::new();
+    let format = "{{.Names}}";
+    left.extend(list(&["ps", "-a", "--format", format]));
+    left.extend(list(&["network", "ls", "--format", "{{.Name}}"]));
+    left.extend(list(&["volume", "ls", "--format", "{{.Name}}"]));
+    left.extend(list(&["images", "--format", "{{.Repository}}:{{.Tag}}"]));
+    left.retain(|name| name.contains(&mine));
+    left
+}
+
+/// What the docker command prints, by lines.
+pub fn docker(host: &Host, arguments: &[&str]) -> Result<Vec<String>> {
+    let output = std::process::Command::new("docker")
+        .args(["-H", &host.to_string()])
+        .args(arguments)
+        .output()
+        .map_err(|e| Error::new(ErrorKind::Failed, "run docker", e.to_string()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(Error::new(ErrorKind::Failed, "run docker", said));
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.lines().map(str::to_owned).collect())
+}
