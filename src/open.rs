@@ -61,9 +61,11 @@ mod tests {
     #[tokio::test]
     #[cfg(feature = "local")]
     async fn an_unknown_scheme_lists_the_known_ones() {
-        let error = super::open("ftp://x").await.err().map(|e| e.to_string());
-        let expected = "open a backend: no backend for `ftp://x`; known are local:// or \
-                        local:///absolute/folder";
-        assert_eq!(error.as_deref(), Some(expected));
+        let error = super::open("ftp://x").await.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(
+            error.starts_with("open a backend: no backend for `ftp://x`; known are "),
+            "{error}"
+        );
+        assert!(error.contains("local:// or local:///absolute/folder"), "{error}");
     }
 }

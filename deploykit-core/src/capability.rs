@@ -14,6 +14,10 @@ pub struct Capabilities {
     pub self_heal: SelfHeal,
     /// What keeps a deployer that has lost its lock from changing things.
     pub fencing: Fencing,
+    /// Whether controllers of the backend's own make and replace instances at any time. Then a plan
+    /// rests on what these work from, not on the instances of a moment. Default no.
+    #[serde(default)]
+    pub controllers: bool,
     /// Whether instances outlive the program that deployed them.
     pub survives_deployer: bool,
     /// Whether a secret's value can be read back.
@@ -32,6 +36,7 @@ impl Capabilities {
         Self {
             self_heal,
             fencing,
+            controllers: false,
             survives_deployer: true,
             secrets_readable: true,
             features: features.into_iter().collect(),

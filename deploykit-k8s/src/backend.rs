@@ -72,7 +72,9 @@ const FEATURES: &[Feature] = &[
 pub(crate) fn capabilities(config: &K8sConfig) -> Capabilities {
     let own_images = config.registry.iter().map(|_| Feature::Executables);
     let features = FEATURES.iter().copied().chain(own_images);
-    Capabilities::new(SelfHeal::Engine, Fencing::ObjectCas, features)
+    let mut capabilities = Capabilities::new(SelfHeal::Engine, Fencing::ObjectCas, features);
+    capabilities.controllers = true;
+    capabilities
 }
 
 impl K8s {
@@ -182,6 +184,7 @@ impl Orchestrator for K8s {
         let work = |name| Work {
             cluster: &self.cluster,
             config: &self.config,
+            images: &self.images,
             view: Arc::clone(&view),
             context,
             name,

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use deploykit_core::model::{AppName, ImageSpec, ResolvedImage, Workload};
+use deploykit_core::model::{AppName, ImageSpec, ResolvedImage, Signal, Workload};
 use deploykit_core::{ErrorKind, ImageBuilder, Result};
-use deploykit_oci::{Layout, Recipe, Reference, RegistryClient};
+use deploykit_oci::spec::{Image, media_type};
+use deploykit_oci::{Digest, DigestError, Layout, Recipe, Reference, RegistryClient};
 
 use crate::config::K8sConfig;
 use crate::error::error;
@@ -47,14 +48,47 @@ impl Images {
         }
     }
 
-    /// Makes an image of an executable and pushes it, where the registry does not have it.
-    async fn push(&self, app: &AppName, path: &Path) -> Result<String> {
+    /// The image of an executable, with another signal that asks it to end: nodes take that from
+    /// the image.
+    pub(crate) async fn with_stop_signal(
+        &self,
+        image: &ResolvedImage,
+        signal: Signal,
+    ) -> Result<ResolvedImage> {
+        let corrupt = |cause: serde_json::Error| {
+            error(ErrorKind::Corrupt, OPERATION, "the image cannot be read").because(cause)
+        };
+        let repository = self.repository()?;
+        let digest: Digest = image.digest.parse().map_err(|cause: DigestError| {
+            error(ErrorKind::Corrupt, OPERATION, "the image has no digest").because(cause)
+        })?;
+        let mut manifest = self.client.document(&repository.at(digest)).await?.manifest()?;
+        let bytes = self.client.blob(&repository, &manifest.config).await?;
+        let mut config: Image = serde_json::from_slice(&bytes).map_err(corrupt)?;
+        let name = serde_json::to_value(signal).map_err(corrupt)?;
+        config.config.stop_signal = name.as_str().map(str::to_owned);
+        let bytes = serde_json::to_vec(&config).map_err(corrupt)?;
+        manifest.config.size = bytes.len() as u64;
+        manifest.config.digest = self.client.push_blob(&repository, bytes).await?;
+        let bytes = serde_json::to_vec(&manifest).map_err(corrupt)?;
+        let stored = self.client.push_document(&repository, media_type::MANIFEST, &bytes).await?;
+        Ok(ResolvedImage { source: image.source.clone(), digest: stored.digest.to_string() })
+    }
+
+    /// Where images of executables are pushed to: one place for all apps, so that none is pushed or
+    /// pulled twice.
+    fn repository(&self) -> Result<Reference> {
         let registry = self.config.registry.as_deref().ok_or_else(|| {
             let message = "no registry is named that the image could be pushed to; add \
                            ?registry=HOST:PORT to the URL";
             error(ErrorKind::Unsupported, OPERATION, message)
         })?;
-        let to = reference(&format!("{registry}/deploykit/{app}"))?;
+        reference(&format!("{registry}/deploykit"))
+    }
+
+    /// Makes an image of an executable and pushes it, where the registry does not have it.
+    async fn push(&self, path: &Path) -> Result<String> {
+        let to = self.repository()?;
         let (layout, recipe) = recipe(path).await?;
         let image = self.client.build_and_push(recipe, &layout, &to, &[]).await?;
         Ok(image.digest.to_string())
@@ -96,9 +130,9 @@ fn reference(text: &str) -> Result<Reference> {
 
 #[async_trait]
 impl ImageBuilder for Images {
-    async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
+    async fn build(&self, _: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
         let (source, digest) = match image {
-            ImageSpec::Binary(path) => (path.display().to_string(), self.push(app, path).await?),
+            ImageSpec::Binary(path) => (path.display().to_string(), self.push(path).await?),
             ImageSpec::Reference(name) => {
                 // Also where it says its digest: one that is not there is refused beforehand.
                 let found = self.client.resolve(&reference(name.as_str())?).await?;
@@ -113,7 +147,6 @@ impl ImageBuilder for Images {
 /// How an image of an app is named by the nodes that pull it.
 pub(crate) fn pull_reference(
     config: &K8sConfig,
-    app: &AppName,
     workload: Option<Workload<'_>>,
     image: &ResolvedImage,
 ) -> String {
@@ -121,7 +154,7 @@ pub(crate) fn pull_reference(
     match workload.map(|workload| workload.image) {
         Some(ImageSpec::Binary(_)) => {
             let registry = config.registry.as_deref().unwrap_or("registry.invalid");
-            format!("{registry}/deploykit/{app}@{digest}")
+            format!("{registry}/deploykit@{digest}")
         }
         _ => format!("{}@{digest}", repository(&image.source)),
     }

@@ -1,5 +1,6 @@
 //! The output of instances.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use deploykit_core::model::{AppName, ServiceName};
@@ -10,6 +11,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::LogParams;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
 use crate::error::{client, error};
@@ -19,39 +22,82 @@ const OPERATION: &str = "read the output";
 /// How long a follower waits before it asks again whether an instance has gone on.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The lines of the instances that there are.
+/// The lines of the instances that there are; a follower also gets those of later ones.
 pub(crate) async fn logs(
     cluster: &Cluster,
     app: &AppName,
     query: &LogQuery,
 ) -> Result<BoxStream<'static, Result<LogLine>>> {
-    let mut selector = format!("{}={app}", labels::APP);
-    if let Some(service) = &query.service {
-        selector = format!("{selector},{}={service}", labels::SERVICE);
-    }
-    let pods = cluster.list::<Pod>(OPERATION, &selector).await?;
-    let mut streams = Vec::new();
-    for pod in pods {
-        let id = pod.name_any();
-        let service = pod.labels().get(labels::SERVICE).cloned().unwrap_or_default();
-        let (Ok(service), true) =
-            (ServiceName::new(service), query.instance.as_ref().is_none_or(|wanted| *wanted == id))
-        else {
-            continue;
-        };
-        let source = Source { cluster: cluster.clone(), service, id, query: query.clone() };
-        streams.push(source.lines());
-    }
-    if streams.is_empty()
+    let found = sources(cluster, app, query).await?;
+    if found.is_empty()
         && let Some(instance) = &query.instance
     {
         let message = format!("there is no instance {instance}");
         return Err(error(ErrorKind::NotFound, OPERATION, message).with("app", app));
     }
-    Ok(match query.follow {
-        true => stream::select_all(streams).boxed(),
-        false => stream::iter(streams).flatten().boxed(),
-    })
+    // One instance is followed to its end.
+    if !query.follow || query.instance.is_some() {
+        return Ok(stream::iter(found.into_iter().map(Source::lines)).flatten().boxed());
+    }
+    let (sender, receiver) = mpsc::channel(64);
+    tokio::spawn(follow(cluster.clone(), app.clone(), query.clone(), sender));
+    Ok(stream::unfold(receiver, async |mut lines| Some((lines.recv().await?, lines))).boxed())
+}
+
+/// Reads every instance, those among them that come later, until nobody listens.
+async fn follow(
+    cluster: Cluster,
+    app: AppName,
+    query: LogQuery,
+    sender: mpsc::Sender<Result<LogLine>>,
+) {
+    let mut known = BTreeSet::new();
+    let mut readers = JoinSet::new();
+    loop {
+        match sources(&cluster, &app, &query).await {
+            Ok(found) => {
+                for source in found.into_iter().filter(|source| known.insert(source.id.clone())) {
+                    let sender = sender.clone();
+                    readers.spawn(async move {
+                        let mut lines = source.lines();
+                        while let Some(line) = lines.next().await {
+                            if sender.send(line).await.is_err() {
+                                return;
+                            }
+                        }
+                    });
+                }
+            }
+            Err(error) => {
+                let _ = sender.send(Err(error)).await;
+                return;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = sender.closed() => return,
+        }
+    }
+}
+
+/// The instances whose output is asked for.
+async fn sources(cluster: &Cluster, app: &AppName, query: &LogQuery) -> Result<Vec<Source>> {
+    let mut selector = format!("{}={app}", labels::APP);
+    if let Some(service) = &query.service {
+        selector = format!("{selector},{}={service}", labels::SERVICE);
+    }
+    let pods = cluster.list::<Pod>(OPERATION, &selector).await?;
+    let source = |pod: Pod| {
+        let id = pod.name_any();
+        let service = ServiceName::new(pod.labels().get(labels::SERVICE)?.clone()).ok()?;
+        query.instance.as_ref().is_none_or(|wanted| *wanted == id).then(|| Source {
+            cluster: cluster.clone(),
+            service,
+            id,
+            query: query.clone(),
+        })
+    };
+    Ok(pods.into_iter().filter_map(source).collect())
 }
 
 struct Source {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use deploykit_core::model::{App, AppName, Mount, VolumeScope};
+use deploykit_core::model::{App, AppName, Mount, Signal, VolumeScope};
 use deploykit_core::{ErrorKind, ResolvedApp, Result};
 
 use crate::backend::capabilities;
@@ -33,6 +33,11 @@ pub async fn render(config: &K8sConfig, app: App) -> Result<String> {
     let mut resolved = BTreeMap::new();
     let mut secrets = BTreeMap::new();
     for (name, workload) in app.workloads() {
+        if workload.stop_signal != Signal::Term {
+            let message = "`stop_signal` is put into the image when that is pushed, which a \
+                           rendering does not; leave it out";
+            return Err(error(ErrorKind::Unsupported, OPERATION, message).with("service", name));
+        }
         resolved.insert(name.clone(), images.resolve(workload.image).await?);
         let mounted = workload.mounts.iter().filter_map(|mount| match mount {
             Mount::Secret(mount) => Some((mount.name.clone(), 1)),

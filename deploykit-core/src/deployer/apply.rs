@@ -43,7 +43,7 @@ pub(super) async fn apply(
             let message = "the plan is stale: another revision was applied since; plan again";
             return Err(refuse(ErrorKind::Conflict, message.into()));
         }
-        if fingerprint(&seen) != plan.fingerprint {
+        if fingerprint(&seen, deployer.backend.capabilities()) != plan.fingerprint {
             let message = "the plan is stale: what runs has changed since; plan again";
             return Err(refuse(ErrorKind::Conflict, message.into()));
         }

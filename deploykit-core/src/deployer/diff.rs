@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Deployer;
 use super::order::by_dependency;
+use crate::capability::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::{SpecHash, sha256_hex};
 use crate::model::{AppName, Condition, Replicas, ServiceName};
@@ -97,7 +98,7 @@ pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
         cause,
         steps,
         base: newest.as_ref().map(|r| r.number),
-        fingerprint: fingerprint(&seen),
+        fingerprint: fingerprint(&seen, deployer.backend.capabilities()),
         recorded,
         intent: Intent::Become(Box::new(target)),
         app,
@@ -411,7 +412,7 @@ fn removal(
         recorded: newest.is_none(),
         steps,
         base: newest.map(|r| r.number),
-        fingerprint: fingerprint(seen),
+        fingerprint: fingerprint(seen, deployer.backend.capabilities()),
         intent: Intent::Vanish { volumes },
         app,
     }
@@ -419,11 +420,13 @@ fn removal(
 
 /// What a plan rests on: the objects and the hashes of what we own of them; nothing that changes
 /// by itself.
-pub(super) fn fingerprint(seen: &Observation) -> String {
+pub(super) fn fingerprint(seen: &Observation, capabilities: &Capabilities) -> String {
+    let ours = !capabilities.controllers;
+    let instances = seen.instances.iter().filter(|_| ours);
     let mut lines: Vec<String> =
-        seen.instances.iter().map(|i| format!("instance {} {}", i.id, i.hash)).collect();
+        instances.map(|i| format!("instance {} {}", i.id, i.hash)).collect();
     lines.extend(seen.endpoints.iter().map(|(name, e)| {
-        let routed: Vec<&str> = e.routed.iter().map(String::as_str).collect();
+        let routed: Vec<&str> = e.routed.iter().filter(|_| ours).map(String::as_str).collect();
         format!("endpoint {name} {} {}", e.hash, routed.join(" "))
     }));
     lines.extend(seen.volumes.iter().map(|v| format!("volume {v}")));

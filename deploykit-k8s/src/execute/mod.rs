@@ -9,13 +9,17 @@ mod wait;
 
 use std::sync::Arc;
 
-use deploykit_core::model::ServiceName;
-use deploykit_core::{Event, InstanceChange, Result, StepContext};
-use k8s_openapi::api::apps::v1::{DaemonSet, ReplicaSet, StatefulSet};
+use deploykit_core::model::{ServiceName, Signal};
+use deploykit_core::{ErrorKind, Event, InstanceChange, Result, StepContext};
+use k8s_openapi::api::apps::v1::{
+    DaemonSet, DaemonSetSpec, ReplicaSet, ReplicaSetSpec, StatefulSet, StatefulSetSpec,
+};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use crate::cluster::{Cluster, some};
 use crate::config::K8sConfig;
+use crate::error::error;
+use crate::images::Images;
 use crate::labels;
 use crate::objects::{Manifest, Part};
 use crate::view::View;
@@ -24,6 +28,7 @@ use crate::view::View;
 pub(crate) struct Work<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) config: &'a K8sConfig,
+    pub(crate) images: &'a Images,
     pub(crate) view: Arc<View>,
     pub(crate) context: &'a StepContext,
     pub(crate) name: &'a ServiceName,
@@ -56,10 +61,14 @@ impl Work<'_> {
             self.cluster.list::<StatefulSet>(operation, &selector),
             self.cluster.list::<DaemonSet>(operation, &selector),
         )?;
-        let replica_sets = replica_sets.into_iter().filter_map(|set| some(set.spec)?.template);
-        let stateful_sets =
-            stateful_sets.into_iter().filter_map(|set| Some(some(set.spec)?.template));
-        let daemon_sets = daemon_sets.into_iter().filter_map(|set| Some(some(set.spec)?.template));
+        let replica_sets =
+            replica_sets.into_iter().filter_map(|set| some::<ReplicaSetSpec>(set.spec)?.template);
+        let stateful_sets = stateful_sets
+            .into_iter()
+            .filter_map(|set| Some(some::<StatefulSetSpec>(set.spec)?.template));
+        let daemon_sets = daemon_sets
+            .into_iter()
+            .filter_map(|set| Some(some::<DaemonSetSpec>(set.spec)?.template));
         for template in replica_sets.chain(stateful_sets).chain(daemon_sets) {
             if let Some((hash, revision)) = made_for(&template)
                 && hash.matches(&part.template)
@@ -67,6 +76,16 @@ impl Work<'_> {
                 part.hash = hash;
                 part.revision = revision;
             }
+        }
+        if part.template.stop_signal != Signal::Term {
+            if !part.builds_image() {
+                let message = "Kubernetes ends containers by the signal that their image names; set \
+                               STOPSIGNAL in the image and leave `stop_signal` out";
+                return Err(error(ErrorKind::Unsupported, "make the objects", message)
+                    .with("service", self.name));
+            }
+            let signal = part.template.stop_signal;
+            part.image = self.images.with_stop_signal(&part.image, signal).await?;
         }
         Ok(part)
     }

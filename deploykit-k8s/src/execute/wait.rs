@@ -87,7 +87,7 @@ impl<'a> Rollout<'a> {
     pub(super) async fn wait(&self, update: &Update) -> Result<()> {
         let mut changes = self.work.view.changes();
         let mut told = Told::default();
-        let mut ready = None;
+        let mut best = None;
         let patience = update.progress_deadline.max(Duration::from_secs(1));
         let mut deadline = Instant::now() + patience;
         let mut is_out = false;
@@ -96,10 +96,14 @@ impl<'a> Rollout<'a> {
             let moment = self.look().await?;
             told.tell(self.work, &moment);
             let now_ready = moment.new.iter().filter(|(_, i)| i.ready).count();
-            if ready.is_none_or(|before| now_ready > before) {
+            // An instance that has been scheduled, pulled and started is progress, too.
+            let running = moment.new.iter().filter(|(_, i)| i.state == InstanceState::Running);
+            let now = (running.count(), now_ready);
+            if best.is_none_or(|(running, ready)| now.0 > running || now.1 > ready) {
                 deadline = Instant::now() + patience;
             }
-            ready = Some(now_ready);
+            let (running, ready) = best.unwrap_or_default();
+            best = Some((now.0.max(running), now.1.max(ready)));
             match &moment.progress {
                 Some(Ok(progress)) if progress.done => {
                     if moment.old.is_empty() && moment.new.len() == moment.wanted as usize {

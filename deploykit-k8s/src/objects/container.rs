@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use deploykit_core::model::{
-    Address, Check, Contract, ImageSpec, Listen, Mount, Probe, Protocol, Resources, Signal,
-    VolumeScope,
+    Address, Check, Contract, ImageSpec, Listen, Mount, Probe, Protocol, Resources, VolumeScope,
 };
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ExecAction, GRPCAction,
@@ -62,12 +61,7 @@ pub(super) fn container(part: &Part<'_>) -> Container {
     let probe = |probe: &Option<Probe>| probe.as_ref().map(|probe| pod_probe(part, probe));
     Container {
         name: MAIN.into(),
-        image: Some(images::pull_reference(
-            part.config,
-            &part.target.app.name,
-            workload,
-            &template.image,
-        )),
+        image: Some(images::pull_reference(part.config, workload, &part.image)),
         command: some(command),
         args: some(args),
         env: Some(environment(part)),
@@ -101,19 +95,11 @@ fn literal(text: &str) -> String {
 }
 
 fn lifecycle(part: &Part<'_>) -> Option<Lifecycle> {
-    let signal = match part.template.stop_signal {
-        Signal::Term => None,
-        other => serde_json::to_value(other).ok().and_then(|v| Some(v.as_str()?.to_owned())),
-    };
     let pre_stop = drains(part).then(|| LifecycleHandler {
         sleep: Some(SleepAction { seconds: DRAIN.as_secs() as i64 }),
         ..LifecycleHandler::default()
     });
-    (signal.is_some() || pre_stop.is_some()).then(|| Lifecycle {
-        pre_stop,
-        stop_signal: signal,
-        ..Lifecycle::default()
-    })
+    pre_stop.map(|pre_stop| Lifecycle { pre_stop: Some(pre_stop), ..Lifecycle::default() })
 }
 
 fn from_field(name: &str, path: &str) -> EnvVar {

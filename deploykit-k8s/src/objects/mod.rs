@@ -10,7 +10,7 @@ mod workload;
 
 use std::collections::BTreeMap;
 
-use deploykit_core::model::{ConfigName, SecretName, ServiceName};
+use deploykit_core::model::{ConfigName, ResolvedImage, SecretName, ServiceName};
 use deploykit_core::{Error, ResolvedApp, Result, SpecHash, Template};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -51,6 +51,8 @@ pub(crate) struct Part<'a> {
     pub(crate) target: &'a ResolvedApp,
     pub(crate) name: &'a ServiceName,
     pub(crate) template: Template,
+    /// The image that the nodes pull: that of the template, or one made of it.
+    pub(crate) image: ResolvedImage,
     /// The hash that instances carry: of another version of the hash where those that are there
     /// fit the template by it.
     pub(crate) hash: SpecHash,
@@ -74,7 +76,8 @@ impl<'a> Part<'a> {
                 .with("service", name)
         })?;
         let hash = SpecHash::of(&template);
-        Ok(Self { config, target, name, template, hash, revision, applied: revision })
+        let image = template.image.clone();
+        Ok(Self { config, target, name, template, image, hash, revision, applied: revision })
     }
 
     pub(crate) fn object_name(&self) -> String {

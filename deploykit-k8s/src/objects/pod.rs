@@ -41,7 +41,7 @@ fn user(part: &Part<'_>) -> Result<(Option<i64>, i64)> {
 
 impl Part<'_> {
     /// Whether its image is made by us of an executable.
-    pub(super) fn builds_image(&self) -> bool {
+    pub(crate) fn builds_image(&self) -> bool {
         let workload = self.target.app.workload(self.name);
         workload.is_some_and(|w| matches!(w.image, deploykit_core::model::ImageSpec::Binary(_)))
     }
