@@ -130,7 +130,8 @@ impl Docker {
             .map_err(|e| error(ErrorKind::Failed, START, e.to_string()))?;
         let ports: Vec<String> =
             spec.template.ports.iter().map(|port| port.port.to_string()).collect();
-        let guard = [agent::PROGRAM.to_owned(), "run".to_owned(), probes, ports.join(","), "--".to_owned()];
+        let guard =
+            [agent::PROGRAM.to_owned(), "run".to_owned(), probes, ports.join(","), "--".to_owned()];
         body.entrypoint = Some(guard.to_vec());
         body.cmd = Some(program.into_iter().chain(arguments.unwrap_or_default()).collect());
         Ok(())

@@ -79,7 +79,11 @@ fn label<'a>(network: &'a Network, name: &str) -> Option<&'a String> {
 }
 
 /// Connects a new proxy to the networks that lead to it.
-pub(crate) async fn join_proxy(engine: &Engine, app: &AppName, service: &ServiceName) -> Result<()> {
+pub(crate) async fn join_proxy(
+    engine: &Engine,
+    app: &AppName,
+    service: &ServiceName,
+) -> Result<()> {
     for network in leading(engine, app).await? {
         if label(&network, names::TO).is_some_and(|to| service == to.as_str()) {
             let name = network.name.unwrap_or_default();

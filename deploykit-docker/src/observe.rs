@@ -181,7 +181,10 @@ fn endpoint(
 }
 
 /// What a container is as an instance; nothing where its labels are not those of one.
-fn read(found: &ContainerInspectResponse, health: &BTreeMap<String, TargetReport>) -> Option<Instance> {
+fn read(
+    found: &ContainerInspectResponse,
+    health: &BTreeMap<String, TargetReport>,
+) -> Option<Instance> {
     let config = found.config.as_ref()?;
     let labels = config.labels.as_ref()?;
     let state = found.state.as_ref()?;

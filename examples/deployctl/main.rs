@@ -158,7 +158,9 @@ async fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         Command::Run(args) => args.run(&backend.open().await?, output).await?,
         Command::Down(args) => args.run(&backend.open().await?, output).await?,
         #[cfg(feature = "k8s")]
-        Command::Render(args) => cluster::render(backend, args.source(backend, output)?.app).await?,
+        Command::Render(args) => {
+            cluster::render(backend, args.source(backend, output)?.app).await?
+        }
         #[cfg(feature = "k8s")]
         Command::Doctor => return cluster::doctor(backend, output).await,
         Command::Autostart(args) => args.run(&backend.open().await?, output)?,
