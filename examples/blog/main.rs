@@ -5,7 +5,7 @@
 //! name.
 #![allow(unreachable_pub, reason = "a program has no one outside to reach its items")]
 
-#[path = "../agent.rs"]
+#[path = "../shared/agent.rs"]
 mod agent;
 mod app;
 mod deploy;

@@ -6,7 +6,7 @@
 //! ```
 #![allow(unreachable_pub, reason = "a program has no one outside to reach its items")]
 
-#[path = "../agent.rs"]
+#[path = "../shared/agent.rs"]
 mod agent;
 mod autostart;
 mod change;
