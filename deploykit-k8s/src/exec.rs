@@ -26,7 +26,8 @@ pub(crate) async fn exec(
     request: ExecRequest,
 ) -> Result<BoxStream<'static, Result<ExecOutput>>> {
     let pod = cluster.get::<Pod>(OPERATION, instance).await?;
-    if !pod.is_some_and(|pod| pod.labels().get(labels::APP).is_some_and(|of| *app == of.as_str())) {
+    let of = pod.as_ref().and_then(|pod| pod.labels().get(labels::APP));
+    if of.is_none_or(|of| *app != of.as_str()) {
         let message = format!("there is no instance {instance}");
         return Err(error(ErrorKind::NotFound, OPERATION, message).with("app", app));
     }

@@ -85,8 +85,8 @@ fn files(source: &Path) -> ImageFiles {
     let mut copy = ImageCopy::new(source, "/srv");
     copy.mode = FileMode::new(0o640);
     copy.owner = Some(Owner { user: 65532, group: 100 });
-    let mut files = ImageFiles::default();
-    files.program = Some(std::env::current_exe().unwrap());
+    let program = Some(std::env::current_exe().unwrap());
+    let mut files = ImageFiles { program, ..ImageFiles::default() };
     files.copies.push(copy);
     files.env.insert("DEPLOYKIT_TEST_INSIDE".to_owned(), "1".to_owned());
     files.cmd = ["--exact", "says_what_it_finds", "--nocapture"].map(str::to_owned).to_vec();
@@ -142,8 +142,8 @@ async fn a_cargo_build_runs_in_every_engine() {
         judged(&image, compression, work.path());
 
         // Upon that image, pulled by its digest; how it is run stays.
-        let mut above = ImageFiles::default();
-        above.base = Some(ImageRef::new(&image).unwrap());
+        let base = Some(ImageRef::new(&image).unwrap());
+        let mut above = ImageFiles { base, ..ImageFiles::default() };
         std::fs::write(work.path().join("note"), "above").unwrap();
         above.copies.push(ImageCopy::new(work.path().join("note"), "/srv/note"));
         above.cmd = ["--list"].map(str::to_owned).to_vec();
