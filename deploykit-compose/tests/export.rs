@@ -111,10 +111,8 @@ fn probes() -> impl Strategy_<Value = Probes> {
                 .interval(interval)
                 .timeout(timeout)
                 .failure_threshold(failures);
-            let mut probes = Probes::default();
-            probes.startup = startup.map(|more| probe.clone().failure_threshold(failures + more));
-            probes.readiness = Some(probe);
-            probes
+            let startup = startup.map(|more| probe.clone().failure_threshold(failures + more));
+            Probes { startup, readiness: Some(probe), ..Probes::default() }
         },
     )
 }
