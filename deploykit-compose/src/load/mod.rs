@@ -128,7 +128,8 @@ impl Project {
         self.root.get("services")?.get(name)
     }
 
-    /// The project as a Compose file that loads to the same project.
+    /// The project as a Compose file that loads to the same project, where its values were not
+    /// stated as empty texts: such are left out, as Compose does.
     pub fn to_yaml(&self) -> String {
         to_yaml(&without_variables(&self.root))
     }

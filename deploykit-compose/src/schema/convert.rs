@@ -322,7 +322,8 @@ pub(super) fn ssh(node: &mut Node) -> Converted {
         Value::List(items) => {
             for item in items {
                 let Some(text) = item.as_str() else { return wrong(item, "a key's name") };
-                match text.split_once('=') {
+                // `name: path` is how these are written out.
+                match text.split_once('=').or_else(|| text.split_once(": ")) {
                     Some((name, path)) => keys.push(item.text(line(name, path))),
                     None if text == "default" => keys.push(item.clone()),
                     None => {
