@@ -46,5 +46,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 fn bad(path: &Path) -> Error {
-    error(ErrorKind::Invalid, READ, "the file has no certificate as PEM").with("path", path.display())
+    error(ErrorKind::Invalid, READ, "the file has no certificate as PEM")
+        .with("path", path.display())
 }
