@@ -47,7 +47,7 @@ impl Docker {
         let name = names::proxy(app, service);
         let keeper = self.keepers.get(app).await?.agent;
         // Several services may wait for one endpoint at once.
-        let _turn = self.turn(&name).await;
+        let _turn = self.engine.turn(&name).await;
         let known = keeper.inspect().await?;
         let routed = known.endpoints.get(service).map(|e| e.routed.clone()).unwrap_or_default();
         // The keeper listens nowhere for it: it remembers what is routed.

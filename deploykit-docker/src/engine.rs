@@ -1,6 +1,7 @@
 //! The engine that is spoken to.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::{ClientVersion, Docker};
 use deploykit_core::{ErrorKind, Result};
@@ -18,7 +19,11 @@ pub(crate) struct Engine {
     pub(crate) api: Docker,
     /// The engine's own id.
     pub(crate) id: String,
+    turns: Turns,
 }
+
+/// Who makes what, by its name.
+type Turns = Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>;
 
 impl Engine {
     /// Connects, and checks that the engine speaks our version of the API.
@@ -62,7 +67,17 @@ impl Engine {
             return Err(error(ErrorKind::Unsupported, OPEN, message));
         }
         let info = api.info().await.tried(OPEN)?;
-        Ok(Self { api, id: info.id.unwrap_or_else(|| host.to_string()) })
+        let id = info.id.unwrap_or_else(|| host.to_string());
+        Ok(Self { api, id, turns: Arc::default() })
+    }
+
+    /// A turn in making something that several calls may want at once.
+    pub(crate) async fn turn(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(name.to_owned()).or_default())
+        };
+        turn.lock_owned().await
     }
 }
 

@@ -105,28 +105,29 @@ pub(crate) fn of_container(app: &AppName, image: &ResolvedImage) -> String {
     name(app, &hex[..SHORT.min(hex.len())])
 }
 
-/// Removes the images that were built for an app and that none of `kept` names; all of them, the
-/// agent's among them, with `agents`.
-pub(crate) async fn collect(
-    of: &Engine,
-    app: &AppName,
-    kept: &[ResolvedApp],
-    agents: bool,
-) -> Result<()> {
-    const COLLECT: &str = "remove unused images";
-    let repository = names::repository(app);
-    let filters = [("reference".to_owned(), vec![repository.clone()])].into();
-    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+/// Removes the images that were built for an app and that none of `kept` names.
+pub(crate) async fn collect(of: &Engine, app: &AppName, kept: &[ResolvedApp]) -> Result<()> {
     let wanted: Vec<String> = kept
         .iter()
         .flat_map(|app| app.images.values())
         .map(|image| of_container(app, image))
         .collect();
-    let agent = format!("{repository}:{}", crate::agent::TAG);
+    let agent = name(app, crate::agent::TAG);
+    remove(of, app, |name| !wanted.contains(name) && !name.starts_with(&agent)).await
+}
+
+/// Removes the images of an app's agents. What somebody else prepares meanwhile stays.
+pub(crate) async fn collect_agents(of: &Engine, app: &AppName) -> Result<()> {
+    let agent = name(app, crate::agent::TAG);
+    remove(of, app, |name| name.starts_with(&agent)).await
+}
+
+async fn remove(of: &Engine, app: &AppName, unused: impl Fn(&String) -> bool) -> Result<()> {
+    const COLLECT: &str = "remove unused images";
+    let filters = [("reference".to_owned(), vec![names::repository(app)])].into();
+    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let found = of.api.list_images(Some(options)).await.tried(COLLECT)?;
-    let names = found.into_iter().flat_map(|image| image.repo_tags);
-    let unused =
-        names.filter(|name| !wanted.contains(name) && (agents || !name.starts_with(&agent)));
+    let unused = found.into_iter().flat_map(|image| image.repo_tags).filter(unused);
     for name in unused {
         let options = RemoveImageOptionsBuilder::new().build();
         match of.api.remove_image(&name, Some(options), None).await {

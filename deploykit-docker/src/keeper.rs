@@ -134,7 +134,9 @@ impl Keepers {
         for _ in 0..LOOKS {
             match self.try_start(app, new).await {
                 // Somebody else is removing it.
-                Err(e) if e.message().contains("removal") => tokio::time::sleep(PAUSE).await,
+                Err(e) if e.message().contains("removal") || is_unnamed(&e) => {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 started => return started,
             }
         }
@@ -199,7 +201,7 @@ impl Keepers {
             removed => removed.optional(REMOVE)?,
         };
         self.engine.api.remove_network(&names::app_network(app)).await.optional(REMOVE)?;
-        images::collect(&self.engine, app, &[], true).await
+        images::collect_agents(&self.engine, app).await
     }
 
     /// What the keeper knows; nothing where the app has none.
@@ -209,6 +211,11 @@ impl Keepers {
             None => Ok(Report::default()),
         }
     }
+}
+
+/// Whether the agent's image has gone with the keeper that somebody else has just removed.
+fn is_unnamed(cause: &Error) -> bool {
+    cause.kind() == ErrorKind::NotFound && cause.message().contains("o such image")
 }
 
 fn missing(app: &AppName) -> Error {

@@ -1,7 +1,7 @@
 //! Containers, networks and volumes, made so that nobody else's are touched.
 
 use bollard::models::{
-    ContainerCreateBody, NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest,
+    ContainerCreateBody, Network, NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
@@ -71,13 +71,12 @@ impl Engine {
         own: &[(&str, &str)],
     ) -> Result<()> {
         const MAKE: &str = "make a network";
-        // Several networks may have one name, and a network cannot be asked for by its exact name.
-        let filters = [("name".to_owned(), vec![format!("^{name}$")])].into();
-        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
-        let found = self.api.list_networks(Some(options)).await.tried(MAKE)?;
-        if let Some(there) = found.first() {
-            let ours = there.labels.as_ref().is_some_and(|labels| names::are_ours(labels, app));
-            return if ours { Ok(()) } else { Err(foreign("network", name)) };
+        if self.the_network(app, name).await?.is_some() {
+            return Ok(());
+        }
+        let _turn = self.turn(name).await;
+        if self.the_network(app, name).await?.is_some() {
+            return Ok(());
         }
         let mut labels = names::labels(app, Role::Network);
         labels.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -88,10 +87,36 @@ impl Engine {
             ..NetworkCreateRequest::default()
         };
         match self.api.create_network(network).await {
-            Ok(_) => Ok(()),
-            Err(cause) if status(&cause) == Some(409) => Ok(()),
-            Err(cause) => Err(engine(MAKE, cause).with("network", name)),
+            Ok(_) => {}
+            Err(cause) if status(&cause) == Some(409) => {}
+            Err(cause) => return Err(engine(MAKE, cause).with("network", name)),
         }
+        // Another deployer may have made one at the same time, and so may one that died.
+        self.the_network(app, name).await.map(drop)
+    }
+
+    /// The id of the app's network of a name. Engines let several have one name, and then refuse
+    /// it as ambiguous: the oldest of them stays.
+    async fn the_network(&self, app: &AppName, name: &str) -> Result<Option<String>> {
+        const LOOK: &str = "look for a network";
+        // A network cannot be asked for by its exact name.
+        let filters = [("name".to_owned(), vec![format!("^{name}$")])].into();
+        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+        let mut found = self.api.list_networks(Some(options)).await.tried(LOOK)?;
+        found.retain(|network| network.name.as_deref() == Some(name));
+        found.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
+        let ours = |there: &Network| {
+            there.labels.as_ref().is_some_and(|labels| names::are_ours(labels, app))
+        };
+        if !found.iter().all(ours) {
+            return Err(foreign("network", name));
+        }
+        let mut ids = found.into_iter().filter_map(|network| network.id);
+        let oldest = ids.next();
+        for id in ids {
+            self.api.remove_network(&id).await.optional(LOOK)?;
+        }
+        Ok(oldest)
     }
 
     /// Connects a container to a network under some names, where it is not connected yet.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,7 +56,6 @@ pub struct Docker {
     pub(crate) publish: String,
     pub(crate) keepers: Keepers,
     pub(crate) proxies: Arc<Mutex<HashMap<String, Client>>>,
-    turns: Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>,
     capabilities: Arc<Capabilities>,
 }
 
@@ -86,18 +85,8 @@ impl Docker {
             publish: config.publish,
             keepers,
             proxies: Arc::default(),
-            turns: Arc::default(),
             capabilities: Arc::new(capabilities()),
         })
-    }
-
-    /// A turn in making something that several calls may want at once.
-    pub(crate) async fn turn(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(name.to_owned()).or_default())
-        };
-        turn.lock_owned().await
     }
 }
 
@@ -206,7 +195,7 @@ impl Runtime for Docker {
     async fn collect(&self, fence: &Fence, kept: &[ResolvedApp]) -> Result<()> {
         self.collect_secrets(&fence.app).await?;
         networks::collect(&self.engine, &fence.app).await?;
-        images::collect(&self.engine, &fence.app, kept, false).await
+        images::collect(&self.engine, &fence.app, kept).await
     }
 
     async fn logs(

@@ -47,7 +47,7 @@ impl Docker {
             Sha256::digest(text).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
         let name = names::secrets(app, &spec.service, &hash);
         // Instances of one service start at once, and their holder shall be made once.
-        let _turn = self.turn(&name).await;
+        let _turn = self.engine.turn(&name).await;
         let labels = || {
             let mut labels = names::labels(app, Role::Secrets);
             labels.insert(names::HOLDER.to_owned(), name.clone());

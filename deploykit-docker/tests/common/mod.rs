@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use deploykit_conformance::{Bed, Connected, Kit};
 use deploykit_core::model::{ImageRef, ImageSpec};
 use deploykit_core::{Error, ErrorKind, Reconciler, Result};
 use deploykit_docker::{Docker, DockerConfig, Host};
-use deploykit_oci::{Layout, Recipe, Reference};
+use deploykit_oci::{Layout, Recipe, Reference, RegistryClient};
 
 /// The engine that a variable names; nothing where it is not set. Under CI that is a failure.
 pub fn engine(variable: &str) -> Option<Host> {
@@ -50,7 +51,7 @@ pub fn kit(variable: &'static str) -> ExitCode {
     let looked = host.clone();
     let mut kit = Kit::new(move |bed| connect(bed, host.clone(), agent.clone()))
         .image(ImageSpec::binary(&program), format!("/usr/local/bin/{name}"));
-    if let Some(reference) = pushed(&looked, &program) {
+    if let Some(reference) = pushed(&program) {
         kit = kit.reference(reference);
     }
     let code = kit.run();
@@ -63,20 +64,24 @@ pub fn kit(variable: &'static str) -> ExitCode {
     }
 }
 
-/// The test application in the registry of `DEPLOYKIT_TEST_REGISTRY`, put there by the engine.
-fn pushed(host: &Host, program: &Path) -> Option<ImageRef> {
+/// The test application in the registry of `DEPLOYKIT_TEST_REGISTRY`, put there once for each time
+/// that it was built: tests that each run in a process of their own find it there.
+fn pushed(program: &Path) -> Option<ImageRef> {
     let registry = std::env::var("DEPLOYKIT_TEST_REGISTRY").ok()?;
-    let name = format!("{registry}/kit/testapp:{:x}", std::process::id());
-    let folder = tempfile::tempdir().unwrap();
-    let layout = Layout::open(folder.path().join("images")).unwrap();
-    let image = Recipe::binary(program).unwrap().build(&layout).unwrap();
-    let archive = folder.path().join("image.tar");
-    let names = [Reference::parse(&name).unwrap()];
-    let file = std::fs::File::create(&archive).unwrap();
-    layout.export_docker(&image.digest, &names, file).unwrap();
-    docker(host, &["load", "-q", "-i", &archive.to_string_lossy()]).unwrap();
-    docker(host, &["push", "-q", &name]).unwrap();
-    docker(host, &["rmi", &name]).unwrap();
+    let built = program.metadata().unwrap().modified().unwrap();
+    let built = built.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    let name = format!("{registry}/kit/testapp:{built:x}");
+    let push = async {
+        let client = RegistryClient::default();
+        let to = Reference::parse(&name).unwrap();
+        if client.resolve(&to).await.is_err() {
+            let folder = tempfile::tempdir().unwrap();
+            let layout = Layout::open(folder.path()).unwrap();
+            let image = Recipe::binary(program).unwrap();
+            client.build_and_push(image, &layout, &to, &[]).await.unwrap();
+        }
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(push);
     Some(ImageRef::new(name).unwrap())
 }
 
@@ -86,8 +91,9 @@ async fn connect(bed: Bed, host: Host, agent: PathBuf) -> Connected {
     Ok(Arc::new(Reconciler::new(bed.faulty(docker))))
 }
 
-/// Every container, network, volume and image of this process's apps.
-pub fn left(host: &Host) -> Vec<String> {
+/// Every container, network and volume of this process's apps. Images that were prepared and never
+/// applied stay for the next apply: they are removed here.
+fn left(host: &Host) -> Vec<String> {
     let mine = format!("kit-{:x}-", std::process::id());
     let list = |arguments: &[&str]| docker(host, arguments).unwrap();
     let mut left: Vec<String> = Vec::new();
@@ -95,8 +101,12 @@ pub fn left(host: &Host) -> Vec<String> {
     left.extend(list(&["ps", "-a", "--format", format]));
     left.extend(list(&["network", "ls", "--format", "{{.Name}}"]));
     left.extend(list(&["volume", "ls", "--format", "{{.Name}}"]));
-    left.extend(list(&["images", "--format", "{{.Repository}}:{{.Tag}}"]));
     left.retain(|name| name.contains(&mine));
+    for image in list(&["images", "--format", "{{.Repository}}:{{.Tag}}"]) {
+        if image.contains(&mine) {
+            list(&["rmi", &image]);
+        }
+    }
     left
 }
 
