@@ -35,6 +35,7 @@ const FEATURES: [Feature; 13] = [
     Feature::Global,
     Feature::MountTargets,
     Feature::PerReplicaVolumes,
+    Feature::RestartPolicies,
     Feature::ExecProbes,
     Feature::GrpcProbes,
     Feature::BlueGreen,

@@ -30,6 +30,7 @@ const FEATURES: [Feature; 8] = [
     Feature::HostPorts,
     Feature::Global,
     Feature::PerReplicaVolumes,
+    Feature::RestartPolicies,
     Feature::ExecProbes,
     Feature::GrpcProbes,
     Feature::BlueGreen,
