@@ -2,12 +2,14 @@
 //! `DEPLOYKIT_TEST_REGISTRY`. The apps of all tests share the namespace of the kubeconfig.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use deploykit_conformance::{Bed, Connected, Kit};
-use deploykit_core::model::ImageSpec;
+use deploykit_core::model::{ImageRef, ImageSpec};
 use deploykit_k8s::{K8s, K8sConfig};
+use deploykit_oci::{Layout, Recipe, Reference, RegistryClient};
 
 const KUBECONFIG: &str = "DEPLOYKIT_TEST_KUBECONFIG";
 const REGISTRY: &str = "DEPLOYKIT_TEST_REGISTRY";
@@ -24,7 +26,25 @@ fn main() -> ExitCode {
     }
     let program = std::env::current_exe().unwrap();
     let within = format!("/usr/local/bin/{}", program.file_name().unwrap().to_str().unwrap());
-    Kit::new(connect).image(ImageSpec::binary(program), within).run()
+    let kit = Kit::new(connect).image(ImageSpec::binary(&program), within);
+    match std::env::args().nth(1).as_deref() {
+        Some("testapp") => kit.run(),
+        _ => kit.reference(pushed(&program)).run(),
+    }
+}
+
+/// The test application in the registry.
+fn pushed(program: &Path) -> ImageRef {
+    let registry = std::env::var(REGISTRY).unwrap();
+    let name = format!("{registry}/kit/testapp:{:x}", std::process::id());
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path()).unwrap();
+    let recipe = Recipe::binary(program).unwrap();
+    let to = Reference::parse_normalized(&name).unwrap();
+    let client = RegistryClient::default();
+    let push = client.build_and_push(recipe, &layout, &to, &[]);
+    tokio::runtime::Runtime::new().unwrap().block_on(push).unwrap();
+    ImageRef::new(name).unwrap()
 }
 
 async fn connect(bed: Bed) -> Connected {
