@@ -26,7 +26,7 @@ use crate::{exec, images, logs, names, networks, watch};
 
 /// What it honours beyond what every backend does. `replicas: global` means one: an engine is one
 /// node.
-const FEATURES: [Feature; 13] = [
+const FEATURES: [Feature; 14] = [
     Feature::Executables,
     Feature::Images,
     Feature::Resources,

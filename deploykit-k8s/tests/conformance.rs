@@ -39,7 +39,9 @@ fn pushed(program: &Path) -> ImageRef {
     let name = format!("{registry}/kit/testapp:{:x}", std::process::id());
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::open(folder.path()).unwrap();
-    let recipe = Recipe::binary(program).unwrap();
+    let mut recipe = Recipe::binary(program).unwrap();
+    // Pods run nothing as root unless the app says so.
+    recipe.execution.user = "65532:65532".to_owned();
     let to = Reference::parse_normalized(&name).unwrap();
     let client = RegistryClient::default();
     let push = client.build_and_push(recipe, &layout, &to, &[]);
