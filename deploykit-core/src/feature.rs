@@ -69,6 +69,8 @@ features! {
     Autoscale = "autoscale";
     /// `schedule` of jobs.
     Schedules = "schedules";
+    /// `restart` of services other than `always`.
+    RestartPolicies = "restart_policies";
     /// Mounts with a `target`, bind mounts and tmpfs mounts.
     MountTargets = "mount_targets";
     /// Volumes of scope `per_replica`.
@@ -130,6 +132,7 @@ impl Feature {
             Self::Global => Allowed("there is one instance"),
             Self::Autoscale => Allowed("there are `min` instances"),
             Self::Schedules => Allowed("the job is left out"),
+            Self::RestartPolicies => Allowed("instances are started again however they ended"),
             Self::MountTargets => Never(
                 "mount it without a target and read VOLUMES_DIR, SECRETS_DIR or CONFIGS_DIR, or use another backend",
             ),
@@ -168,8 +171,8 @@ impl Capabilities {
     ///
     /// What then holds instead: no limits, the backend's own user, services that all reach each
     /// other, instances anywhere, a public address of the backend's choice for host ports and
-    /// routes, 1 instance for `global` and `min` for `autoscale`, no scheduled job, no exec and
-    /// gRPC probe, a rolling update for `blue_green` and `canary`.
+    /// routes, 1 instance for `global` and `min` for `autoscale`, no scheduled job, instances
+    /// that are started again however they ended, no exec and gRPC probe, a rolling update for `blue_green` and `canary`.
     pub fn without(&self, mut app: App, allowed: &BTreeSet<Feature>) -> App {
         uses(&mut app, &mut |feature, _| {
             let may = matches!(feature.without(), Without::Allowed(_));
@@ -301,6 +304,11 @@ fn service_uses(path: &Path, service: &mut Service, omit: &mut dyn FnMut(Feature
                 service.replicas = Replicas::Fixed(scale.min);
             }
         }
+    }
+    if service.restart != RestartPolicy::Always
+        && omit(Feature::RestartPolicies, path.field("restart"))
+    {
+        service.restart = RestartPolicy::Always;
     }
     let Probes { startup, readiness, liveness } = &mut service.probes;
     for (name, probe) in [("startup", startup), ("readiness", readiness), ("liveness", liveness)] {

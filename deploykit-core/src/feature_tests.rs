@@ -45,6 +45,7 @@ fn sample(feature: Feature) -> (String, &'static str, bool) {
             "jobs.j.schedule",
             true,
         ),
+        Feature::RestartPolicies => (service("restart: never"), "services.x.restart", true),
         Feature::MountTargets => {
             (service("mounts: [{tmpfs: {target: /tmp}}]"), "services.x.mounts[0].tmpfs", false)
         }

@@ -21,6 +21,9 @@ pub struct Observation {
     pub volumes: BTreeSet<VolumeName>,
     /// Networks.
     pub networks: BTreeSet<NetworkName>,
+    /// What controllers of the backend's own make instances from, whether or not there are any.
+    #[serde(default)]
+    pub controllers: BTreeMap<ServiceName, SpecHash>,
 }
 
 /// One process, container or pod.
@@ -128,6 +131,12 @@ impl Observation {
         self.instances.iter().filter(move |i| i.service == *service)
     }
 
+    /// The services and jobs of which there is anything.
+    pub fn services(&self) -> BTreeSet<&ServiceName> {
+        let present = self.instances.iter().map(|instance| &instance.service);
+        present.chain(self.endpoints.keys()).chain(self.controllers.keys()).collect()
+    }
+
     /// The instance of that id.
     pub fn instance(&self, id: &str) -> Option<&Instance> {
         self.instances.iter().find(|i| i.id == id)
@@ -135,7 +144,10 @@ impl Observation {
 
     /// Whether the backend has nothing of the app, volumes aside.
     pub fn is_empty(&self) -> bool {
-        self.instances.is_empty() && self.endpoints.is_empty() && self.networks.is_empty()
+        self.instances.is_empty()
+            && self.endpoints.is_empty()
+            && self.networks.is_empty()
+            && self.controllers.is_empty()
     }
 }
 

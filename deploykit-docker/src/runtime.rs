@@ -26,7 +26,7 @@ use crate::{exec, images, logs, names, networks, watch};
 
 /// What it honours beyond what every backend does. `replicas: global` means one: an engine is one
 /// node.
-const FEATURES: [Feature; 13] = [
+const FEATURES: [Feature; 14] = [
     Feature::Executables,
     Feature::Images,
     Feature::Resources,
@@ -35,6 +35,7 @@ const FEATURES: [Feature; 13] = [
     Feature::Global,
     Feature::MountTargets,
     Feature::PerReplicaVolumes,
+    Feature::RestartPolicies,
     Feature::ExecProbes,
     Feature::GrpcProbes,
     Feature::BlueGreen,

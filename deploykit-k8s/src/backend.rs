@@ -206,7 +206,7 @@ impl Orchestrator for K8s {
     }
 
     async fn watch(&self, app: &AppName) -> Result<BoxStream<'static, Result<()>>> {
-        Ok(watch::watch(&self.cluster, app))
+        watch::watch(&self.cluster, app).await
     }
 
     async fn logs(

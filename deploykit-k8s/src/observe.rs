@@ -1,14 +1,20 @@
 //! What a cluster runs of an app.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use deploykit_core::model::{Address, AppName, Publish, ServiceName, VolumeName};
 use deploykit_core::{Endpoint, EndpointPort, Instance, Observation, Result, SpecHash};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::apps::v1::{
+    DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec,
+};
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, some};
 use crate::{labels, pods};
 
 pub(crate) async fn observe(cluster: &Cluster, app: &AppName) -> Result<Observation> {
@@ -18,10 +24,11 @@ pub(crate) async fn observe(cluster: &Cluster, app: &AppName) -> Result<Observat
         let params = ListParams::default().labels(&selector);
         Ok(cluster.again("look for volumes", || api.list_metadata(&params)).await?.items)
     };
-    let (pods, services, claims) = futures_util::try_join!(
+    let (pods, services, claims, controllers) = futures_util::try_join!(
         cluster.list::<Pod>("look for pods", &selector),
         cluster.list::<Service>("look for services", &selector),
         claims,
+        controllers(cluster, &selector),
     )?;
     let volumes = claims
         .iter()
@@ -32,7 +39,36 @@ pub(crate) async fn observe(cluster: &Cluster, app: &AppName) -> Result<Observat
         volumes: volumes.collect(),
         networks: BTreeSet::new(),
         instances: instances(&pods),
+        controllers,
     })
+}
+
+/// What pods are made from, by service or job.
+async fn controllers(cluster: &Cluster, selector: &str) -> Result<BTreeMap<ServiceName, SpecHash>> {
+    let operation = "look for what makes pods";
+    let (deployments, stateful_sets, daemon_sets, jobs) = futures_util::try_join!(
+        cluster.list::<Deployment>(operation, selector),
+        cluster.list::<StatefulSet>(operation, selector),
+        cluster.list::<DaemonSet>(operation, selector),
+        cluster.list::<Job>(operation, selector),
+    )?;
+    let deployments = deployments
+        .into_iter()
+        .map(|d| (d.metadata, some::<DeploymentSpec>(d.spec).map(|spec| spec.template)));
+    let stateful_sets = stateful_sets
+        .into_iter()
+        .map(|s| (s.metadata, some::<StatefulSetSpec>(s.spec).map(|spec| spec.template)));
+    let daemon_sets = daemon_sets
+        .into_iter()
+        .map(|d| (d.metadata, some::<DaemonSetSpec>(d.spec).map(|spec| spec.template)));
+    let jobs =
+        jobs.into_iter().map(|j| (j.metadata, some::<JobSpec>(j.spec).map(|spec| spec.template)));
+    let of = |(metadata, template): (ObjectMeta, Option<PodTemplateSpec>)| {
+        let name = ServiceName::new(metadata.labels?.remove(labels::SERVICE)?).ok()?;
+        let made_from = template.and_then(|t| t.metadata?.annotations?.remove(labels::HASH));
+        Some((name, SpecHash::from_text(made_from.unwrap_or_default())))
+    };
+    Ok(deployments.chain(stateful_sets).chain(daemon_sets).chain(jobs).filter_map(of).collect())
 }
 
 /// The instances that pods are, each service's numbered in the order of their making.
@@ -54,7 +90,10 @@ pub(crate) fn instances(pods: &[Pod]) -> Vec<Instance> {
 }
 
 /// The endpoint that a Service is.
-fn endpoint(service: &Service, pods: &[Pod]) -> Option<(ServiceName, Endpoint)> {
+pub(crate) fn endpoint(
+    service: &Service,
+    pods: &[impl Borrow<Pod>],
+) -> Option<(ServiceName, Endpoint)> {
     let name = ServiceName::new(service.labels().get(labels::SERVICE)?.clone()).ok()?;
     let spec = service.spec.as_ref()?;
     let selected = |pod: &&Pod| {
@@ -64,7 +103,8 @@ fn endpoint(service: &Service, pods: &[Pod]) -> Option<(ServiceName, Endpoint)> 
     let takes_requests = |pod: &&Pod| {
         pod.metadata.deletion_timestamp.is_none() && !pod.labels().contains_key(labels::RUN)
     };
-    let routed: Vec<&Pod> = pods.iter().filter(selected).filter(takes_requests).collect();
+    let pods = pods.iter().map(Borrow::borrow);
+    let routed: Vec<&Pod> = pods.filter(selected).filter(takes_requests).collect();
     let kind = spec.type_.as_deref();
     // The address of any node does; that of one where an instance runs is known without a right
     // to see nodes.

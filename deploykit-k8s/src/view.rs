@@ -6,8 +6,8 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use deploykit_core::Result;
 use deploykit_core::model::{AppName, ServiceName};
+use deploykit_core::{Error, ErrorKind, Result};
 use futures_util::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
@@ -20,10 +20,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::cluster::Cluster;
-use crate::error::client;
+use crate::error::{client, error};
 use crate::labels;
 use crate::watch::settings;
 
+const OPERATION: &str = "watch the app";
 /// How long the first look may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -141,7 +142,7 @@ impl View {
         tokio::time::timeout(PATIENCE, whole).await.map_err(|_| {
             let why = lock(&self.live).failed.clone().unwrap_or_else(|| "no answer".into());
             let message = format!("the app cannot be watched: {why}");
-            crate::error::error(deploykit_core::ErrorKind::Unavailable, "watch the app", message)
+            error(ErrorKind::Unavailable, OPERATION, message)
         })
     }
 }
@@ -190,7 +191,7 @@ impl Follow<'_> {
                         }
                         Err(error) => {
                             tracing::debug!(%error, "a watch is begun again");
-                            live.failed = Some(describe(error));
+                            live.failed = Some(watching(error).message().to_owned());
                         }
                     }
                 }
@@ -200,11 +201,12 @@ impl Follow<'_> {
     }
 }
 
-fn describe(error: watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => client("watch the app")(error).message().to_owned(),
-        other => other.to_string(),
+/// What keeps a watch from being begun.
+pub(crate) fn watching(failure: watcher::Error) -> Error {
+    match failure {
+        watcher::Error::InitialListFailed(cause)
+        | watcher::Error::WatchStartFailed(cause)
+        | watcher::Error::WatchFailed(cause) => client(OPERATION)(cause),
+        other => error(ErrorKind::Unavailable, OPERATION, other.to_string()),
     }
 }

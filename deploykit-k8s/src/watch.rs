@@ -10,7 +10,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 
 use crate::cluster::Cluster;
-use crate::labels;
+use crate::{labels, view};
 
 /// The settings of every watch: what it selects, and an end after which it is begun again, so that
 /// a connection that died without a word is noticed.
@@ -25,23 +25,39 @@ where
     Api::namespaced(cluster.client.clone(), &cluster.namespace)
 }
 
-/// Yields at each change. Lost watches are begun again, with everything that is there as news.
-pub(crate) fn watch(cluster: &Cluster, app: &AppName) -> BoxStream<'static, Result<()>> {
+/// Yields at each change from now on. Lost watches are begun again, with everything that is there as
+/// news.
+pub(crate) async fn watch(
+    cluster: &Cluster,
+    app: &AppName,
+) -> Result<BoxStream<'static, Result<()>>> {
     let selector = format!("{}={app}", labels::APP);
     macro_rules! changes {
         ($kind:ty) => {
             watcher(metadata::<$kind>(cluster), settings(&selector))
                 .default_backoff()
                 .filter_map(async |event| match event {
-                    Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_)) => Some(Ok(())),
+                    Ok(
+                        watcher::Event::InitDone
+                        | watcher::Event::Apply(_)
+                        | watcher::Event::Delete(_),
+                    ) => Some(Ok(())),
                     Ok(_) => None,
-                    Err(error) => {
-                        tracing::debug!(%error, "a watch is begun again");
-                        Some(Ok(()))
-                    }
+                    Err(error) => Some(Err(view::watching(error))),
                 })
                 .boxed()
         };
     }
-    stream::select_all([changes!(Pod), changes!(Service), changes!(PersistentVolumeClaim)]).boxed()
+    let mut all = [changes!(Pod), changes!(Service), changes!(PersistentVolumeClaim)];
+    // What is there already is no news.
+    for changes in &mut all {
+        changes.next().await.transpose()?;
+    }
+    let told = stream::select_all(all).map(|change: Result<()>| {
+        if let Err(error) = change {
+            tracing::debug!(%error, "a watch is begun again");
+        }
+        Ok(())
+    });
+    Ok(told.boxed())
 }

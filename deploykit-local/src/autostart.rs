@@ -48,12 +48,8 @@ pub fn systemd_unit(
             return Err(Error::new(ErrorKind::Invalid, "write a systemd unit", message).on(BACKEND));
         }
     }
-    let orders = Orders {
-        folder: config.folder.clone(),
-        keys: config.keys.clone(),
-        own: None,
-        detached: false,
-    };
+    let orders =
+        Orders { folder: config.folder.clone(), keys: config.keys.clone(), detached: false };
     let orders = serde_json::to_string(&orders).map_err(|e| {
         Error::new(ErrorKind::Invalid, "write a systemd unit", e.to_string()).on(BACKEND)
     })?;
@@ -99,7 +95,7 @@ mod tests {
         let config = LocalConfig::new("/srv/100% \"apps\"").keys("/keys");
         let unit = systemd_unit(&config, "/opt/my tools/ctl".as_ref(), Scope::User, "me").unwrap();
         let environment = "Environment=\"DEPLOYKIT_SUPERVISE={\\\"folder\\\":\\\"/srv/100%% \\\\\\\"apps\\\\\\\"\\\",\
-             \\\"keys\\\":\\\"/keys\\\",\\\"own\\\":null,\\\"detached\\\":false}\"\n";
+             \\\"keys\\\":\\\"/keys\\\",\\\"detached\\\":false}\"\n";
         assert!(unit.contains(environment), "{unit}");
         assert!(unit.contains("ExecStart=\"/opt/my tools/ctl\"\n"), "{unit}");
         assert!(!unit.contains("User="), "{unit}");

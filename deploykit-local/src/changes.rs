@@ -122,7 +122,7 @@ impl Known {
             return Some(known.seen.clone());
         }
         let Changes { version, instances, endpoints, volumes, .. } = changes;
-        let seen = Observation { instances, endpoints, volumes, networks: BTreeSet::new() };
+        let seen = Observation { instances, endpoints, volumes, ..Observation::default() };
         if known.as_ref().is_none_or(|known| known.version <= version) {
             *known = Some(Self { version, seen: seen.clone() });
         }

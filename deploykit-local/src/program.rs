@@ -73,7 +73,7 @@ async fn serve(
             let error = Error::new(ErrorKind::Conflict, "start the supervisor", message);
             return Err(error.on(BACKEND).with("path", folder.path().display()));
         };
-        let supervisor = Supervisor::open(folder.clone(), lock, keys, None, false).await?;
+        let supervisor = Supervisor::open(folder.clone(), lock, keys, false).await?;
         Ok((Server::bind(&folder)?, supervisor))
     };
     let (server, supervisor) = match begin.await {

@@ -38,8 +38,6 @@ static INITIALISED: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Orders {
     pub(crate) folder: PathBuf,
     pub(crate) keys: PathBuf,
-    /// The digest of the executable, where it runs from the folder's store.
-    pub(crate) own: Option<String>,
     /// Whether it leaves the session of whoever started it.
     pub(crate) detached: bool,
 }
@@ -96,22 +94,14 @@ pub(crate) fn check_init() -> Result<()> {
 pub(crate) async fn start(folder: &Folder, keys: &Path) -> Result<bool> {
     check_init()?;
     let store = Executables::new(folder.executables());
-    let put = tokio::task::spawn_blocking(move || {
-        // The path may name another file by now: the program may have been built again.
-        let digest = store.put(Path::new("/proc/self/exe"))?;
-        Ok::<_, Error>((store.path(&digest), digest))
-    });
-    let (executable, digest) = put.await.map_err(|e| failed(e.to_string()))??;
-    let orders = Orders {
-        folder: folder.path().to_owned(),
-        keys: keys.to_owned(),
-        own: Some(digest),
-        detached: true,
-    };
+    // A copy, so that the program's file can be written while the supervisor runs.
+    let copy = tokio::task::spawn_blocking(move || store.copy_self());
+    let executable = copy.await.map_err(|e| failed(e.to_string()))??;
+    let orders = Orders { folder: folder.path().to_owned(), keys: keys.to_owned(), detached: true };
     let orders = serde_json::to_string(&orders).map_err(|e| failed(e.to_string()))?;
     let log = open_log(&folder.supervisor_log())
         .map_err(|e| error::io("open the supervisor's log", folder.path(), e))?;
-    let mut command = Command::new(executable);
+    let mut command = Command::new(&executable);
     command
         .arg0("deploykit-supervisor")
         .arg(folder.path())
@@ -124,13 +114,15 @@ pub(crate) async fn start(folder: &Folder, keys: &Path) -> Result<bool> {
         .stdout(Stdio::piped())
         .stderr(log);
     let mut tries = 0;
-    let mut child = loop {
+    let spawned = loop {
         match command.spawn() {
-            Ok(child) => break child,
             Err(e) if is_busy(&e, &mut tries) => tokio::time::sleep(BUSY).await,
-            Err(e) => return Err(error::io("start the supervisor", folder.path(), e)),
+            spawned => break spawned,
         }
     };
+    // Nobody executes it again; one that stays is collected like any other.
+    let _ = std::fs::remove_file(&executable);
+    let mut child = spawned.map_err(|e| error::io("start the supervisor", folder.path(), e))?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
         let mut stdout = BufReader::new(stdout);
@@ -209,9 +201,7 @@ async fn supervise(orders: &Orders) -> Result<()> {
         return Ok(());
     };
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| failed(e.to_string()))?;
-    let supervisor =
-        Supervisor::open(folder.clone(), lock, orders.keys.clone(), orders.own.clone(), true)
-            .await?;
+    let supervisor = Supervisor::open(folder.clone(), lock, orders.keys.clone(), true).await?;
     let server = Server::bind(&folder)?;
     report(&Report::Ready);
     let end = CancellationToken::new();

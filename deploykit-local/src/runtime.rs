@@ -25,11 +25,12 @@ use crate::protocol::Request;
 use crate::{exec, output, reexec};
 
 /// What it honours beyond what every backend does. `replicas: global` means one: there is one node.
-const FEATURES: [Feature; 8] = [
+const FEATURES: [Feature; 9] = [
     Feature::Executables,
     Feature::HostPorts,
     Feature::Global,
     Feature::PerReplicaVolumes,
+    Feature::RestartPolicies,
     Feature::ExecProbes,
     Feature::GrpcProbes,
     Feature::BlueGreen,

@@ -40,6 +40,14 @@ pub struct Images {
     compression: Compression,
 }
 
+/// What an image is going to be built of.
+struct Made {
+    recipe: Recipe,
+    /// The name of the program that it runs.
+    program: String,
+    base: Option<Reference>,
+}
+
 impl Images {
     /// Images of this machine's platform, kept in a store alone.
     pub fn new(layout: Layout, client: RegistryClient) -> Self {
@@ -77,23 +85,45 @@ impl Images {
         &self.layout
     }
 
+    /// Builds an image of a program or of files; where `push_to` names a place it is pushed to
+    /// there, each layer as soon as it is built.
+    ///
+    /// # Errors
+    /// `Invalid` for a reference, `Unsupported` for what only an engine builds; otherwise as
+    /// [`Recipe::build`] and [`RegistryClient::push`].
+    pub async fn build_as(
+        &self,
+        image: &ImageSpec,
+        push_to: Option<&Reference>,
+    ) -> Result<Descriptor> {
+        let Made { recipe, base, .. } = self.recipe(image).await?;
+        match push_to {
+            Some(to) => {
+                let mount_from: Vec<&Reference> = base.iter().collect();
+                self.client.build_and_push(recipe, &self.layout, to, &mount_from).await
+            }
+            None => self.store(recipe).await,
+        }
+    }
+
+    async fn store(&self, recipe: Recipe) -> Result<Descriptor> {
+        let layout = self.layout.clone();
+        tokio::task::spawn_blocking(move || recipe.build(&layout)).await.map_err(broken)?
+    }
+
     async fn build_and_push(
         &self,
-        recipe: Recipe,
+        made: Made,
         app: &AppName,
-        program: &str,
-        base: Option<&Reference>,
     ) -> Result<(Descriptor, Option<Reference>)> {
         let Some(prefix) = &self.push_to else {
-            let layout = self.layout.clone();
-            let built = tokio::task::spawn_blocking(move || recipe.build(&layout)).await;
-            return Ok((built.map_err(broken)??, None));
+            return Ok((self.store(made.recipe).await?, None));
         };
-        let repository = format!("{}/{app}/{}", prefix.name(), path_of(program));
+        let repository = format!("{}/{app}/{}", prefix.name(), path_of(&made.program));
         let repository =
             Reference::parse(&repository).map_err(|cause| bad_name(&repository).because(cause))?;
-        let mount_from: Vec<&Reference> = base.into_iter().collect();
-        let client = &self.client;
+        let mount_from: Vec<&Reference> = made.base.iter().collect();
+        let (client, recipe) = (&self.client, made.recipe);
         // Registries collect what no tag names.
         let name = |image: &Descriptor| {
             let tag = image.digest.hex().get(..16).unwrap_or_default();
@@ -102,6 +132,37 @@ impl Images {
         let built =
             client.build_and_push_as(recipe, &self.layout, &repository, &mount_from, name).await?;
         Ok((built, Some(repository)))
+    }
+
+    async fn recipe(&self, image: &ImageSpec) -> Result<Made> {
+        match image {
+            ImageSpec::Binary(path) => {
+                let program = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+                let (path, compression) = (path.clone(), self.compression);
+                let recipe = tokio::task::spawn_blocking(move || {
+                    let mut recipe = Recipe::binary(path)?.temporary_folder()?;
+                    recipe.compression = compression;
+                    Ok::<Recipe, Error>(recipe)
+                });
+                let recipe = recipe.await.map_err(broken)??;
+                Ok(Made { recipe, program: program.into_owned(), base: None })
+            }
+            ImageSpec::Files(files) => {
+                let (recipe, base) = self.files(files).await?;
+                let program = files.program.as_ref().and_then(|path| path.file_name());
+                let program = program.map(|name| name.to_string_lossy().into_owned());
+                let entrypoint = || files.entrypoint.first()?.rsplit('/').next().map(str::to_owned);
+                Ok(Made { recipe, program: program.or_else(entrypoint).unwrap_or_default(), base })
+            }
+            ImageSpec::Reference(_) => {
+                let message = "it is built already; promote it, or build upon it";
+                Err(error(ErrorKind::Invalid, PREPARE, message).with("image", image))
+            }
+            other => {
+                let message = "this kind of image is built by an engine only";
+                Err(error(ErrorKind::Unsupported, PREPARE, message).with("image", other))
+            }
+        }
     }
 
     async fn files(&self, files: &ImageFiles) -> Result<(Recipe, Option<Reference>)> {
@@ -129,35 +190,12 @@ impl Images {
 #[async_trait]
 impl ImageBuilder for Images {
     async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
-        let (recipe, program, base) = match image {
-            ImageSpec::Reference(reference) => {
-                let found = self.client.resolve(&parse(reference)?).await?;
-                let digest = found.digest.to_string();
-                return Ok(ResolvedImage { source: reference.to_string(), digest });
-            }
-            ImageSpec::Binary(path) => {
-                let program = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-                let (path, compression) = (path.clone(), self.compression);
-                let recipe = tokio::task::spawn_blocking(move || {
-                    let mut recipe = Recipe::binary(path)?.temporary_folder()?;
-                    recipe.compression = compression;
-                    Ok::<Recipe, Error>(recipe)
-                });
-                (recipe.await.map_err(broken)??, program.into_owned(), None)
-            }
-            ImageSpec::Files(files) => {
-                let (recipe, base) = self.files(files).await?;
-                let program = files.program.as_ref().and_then(|path| path.file_name());
-                let program = program.map(|name| name.to_string_lossy().into_owned());
-                let entrypoint = || files.entrypoint.first()?.rsplit('/').next().map(str::to_owned);
-                (recipe, program.or_else(entrypoint).unwrap_or_default(), base)
-            }
-            other => {
-                let message = "this kind of image is built by an engine only";
-                return Err(error(ErrorKind::Unsupported, PREPARE, message).with("image", other));
-            }
-        };
-        let (built, pushed) = self.build_and_push(recipe, app, &program, base.as_ref()).await?;
+        if let ImageSpec::Reference(reference) = image {
+            let found = self.client.resolve(&parse(reference)?).await?;
+            let digest = found.digest.to_string();
+            return Ok(ResolvedImage { source: reference.to_string(), digest });
+        }
+        let (built, pushed) = self.build_and_push(self.recipe(image).await?, app).await?;
         let source = pushed.map_or_else(|| image.to_string(), |name| name.to_string());
         Ok(ResolvedImage { source, digest: built.digest.to_string() })
     }

@@ -108,6 +108,45 @@ async fn the_registry_is_busy_or_broken() {
 }
 
 #[tokio::test]
+async fn a_name_that_nobody_knows_is_not_looked_up_for_long() {
+    let mut config = config();
+    // Of the whole budget three tries take a few tenths of a second.
+    config.retry_for = Duration::from_secs(3600);
+    let tag = name("registry.invalid", "web:1");
+    let error = RegistryClient::new(config).resolve(&tag).await.unwrap_err();
+    is(&error, ErrorKind::Unavailable, "its name is not known; look at how it is written");
+    assert!(error.to_string().contains("tries 3"), "{error}");
+}
+
+#[tokio::test]
+async fn a_tag_is_deleted_where_the_registry_does_it() {
+    let deleting = |status: u16| {
+        let times = AtomicUsize::new(0);
+        Scripted::start(move |request| {
+            assert_eq!(request.method, "DELETE");
+            // The first answer is lost, the second request finds nothing any more.
+            match (status, times.fetch_add(1, Ordering::SeqCst)) {
+                (202, 0) => Reply::default(),
+                (202, _) => Reply::new(404, &[], b""),
+                (status, _) => Reply::new(status, &[], b""),
+            }
+        })
+    };
+    let registry = deleting(202);
+    client().delete(&name(&registry.host, "web:1")).await.unwrap();
+    assert_eq!(registry.asked(), ["DELETE /v2/web/manifests/1"; 2]);
+    for (status, kind, message) in [
+        (405, ErrorKind::Unsupported, "the registry does not do this"),
+        (404, ErrorKind::NotFound, "the registry has no such thing"),
+    ] {
+        let registry = deleting(status);
+        let error = client().delete(&name(&registry.host, "web:1")).await.unwrap_err();
+        is(&error, kind, message);
+        assert_eq!(registry.asked().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn what_it_is_told_to_wait_for_is_waited_for() {
     for (status, wait) in [(429, Some("1")), (503, None), (500, None)] {
         let times = AtomicUsize::new(0);

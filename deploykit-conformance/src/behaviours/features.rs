@@ -10,7 +10,7 @@ use crate::test::Test;
 use crate::testapp::WORD;
 
 /// Every feature, with its name.
-const ALL: [(Feature, &str); 18] = [
+const ALL: [(Feature, &str); 19] = [
     (Feature::Executables, "executables"),
     (Feature::Images, "images"),
     (Feature::Resources, "resources"),
@@ -23,6 +23,7 @@ const ALL: [(Feature, &str); 18] = [
     (Feature::Global, "global"),
     (Feature::Autoscale, "autoscale"),
     (Feature::Schedules, "schedules"),
+    (Feature::RestartPolicies, "restart_policies"),
     (Feature::MountTargets, "mount_targets"),
     (Feature::PerReplicaVolumes, "per_replica_volumes"),
     (Feature::ExecProbes, "exec_probes"),
@@ -100,6 +101,7 @@ fn app_with(t: &Test, feature: Feature) -> App {
             let job = t.job("nightly").schedule("0 3 * * *");
             return t.build().service(web).job(job).validate().unwrap();
         }
+        Feature::RestartPolicies => web.restart(RestartPolicy::OnFailure),
         Feature::MountTargets => {
             let mount = TmpfsMount { target: "/kit-scratch".into(), size: None };
             web.mount(Mount::Tmpfs(mount))

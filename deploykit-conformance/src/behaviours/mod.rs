@@ -127,9 +127,11 @@ pub(crate) fn chosen(capabilities: &Capabilities) -> Vec<Behaviour> {
     if capabilities.self_heal != SelfHeal::None {
         chosen.extend(behaviours![
             healing::a_crashed_instance_is_started_again,
-            healing::one_that_shall_not_be_started_again_is_drift,
             healing::one_that_fails_its_liveness_probe_is_started_again,
         ]);
+    }
+    if capabilities.has(Feature::RestartPolicies) {
+        chosen.extend(behaviours![healing::one_that_shall_not_be_started_again_is_drift]);
     }
     if capabilities.has(Feature::BlueGreen) {
         chosen.extend(behaviours![strategies::blue_green_moves_all_requests_at_once]);

@@ -72,11 +72,16 @@ pub(super) async fn rolling_keeps_its_bounds(t: &Test) {
 pub(super) async fn stop_first_never_has_too_many(t: &Test) {
     let (seen, outcome) = update(t, 3, Update::rolling().surge(0).unavailable(1)).await;
     assert_eq!(outcome.failed, 0, "two are always there: {outcome:#?}");
+    // Controllers of an engine's own replace an instance once it has been asked to end.
+    let counted = |instance: &&Instance| {
+        !t.backend().capabilities().controllers || instance.state != InstanceState::Stopping
+    };
     for seen in &seen {
-        assert!(live(seen).len() <= 3, "more than wanted: {seen:#?}");
+        let live = live(seen).into_iter().filter(counted).count();
+        assert!(live <= 3, "more than wanted: {seen:#?}");
         assert!(serving(seen).len() >= 2, "more than one fewer: {seen:#?}");
     }
-    assert!(seen.iter().any(|seen| live(seen).len() < 3 || serving(seen).len() < 3));
+    assert!(seen.iter().any(|seen| serving(seen).len() < 3));
 }
 
 pub(super) async fn recreate_never_runs_two_revisions(t: &Test) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -21,14 +21,23 @@ type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
 /// Serves one connection.
 pub(super) async fn serve(app: Arc<Testapp>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
+    app.connections.fetch_add(1, Ordering::Relaxed);
+    let own = app.clone();
     let service = service_fn(move |request| {
-        let app = app.clone();
-        async move { Ok::<_, Infallible>(answer(&app, request).await) }
+        let app = own.clone();
+        async move {
+            let mut answer = answer(&app, request).await;
+            if app.ending.load(Ordering::Relaxed) {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     // A connection that breaks is the client's matter.
     let _ = auto::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(stream), service)
         .await;
+    app.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {

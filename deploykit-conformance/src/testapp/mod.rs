@@ -25,7 +25,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deploykit_core::memory::Dials;
@@ -37,6 +37,9 @@ use tokio::time::sleep;
 /// The word that tells a program that it shall be the test application: its first argument.
 pub const WORD: &str = "testapp";
 
+/// How long an idle connection is kept open for a last request.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What a running test application knows of itself.
 struct Testapp {
     dials: Dials,
@@ -44,6 +47,10 @@ struct Testapp {
     args: Vec<String>,
     began: Instant,
     served: AtomicU64,
+    /// Its open connections.
+    connections: AtomicU64,
+    /// Whether it has been asked to end: then each connection is closed with its next answer.
+    ending: AtomicBool,
 }
 
 impl Testapp {
@@ -90,6 +97,8 @@ pub fn run() -> ExitCode {
         args,
         began: Instant::now(),
         served: AtomicU64::new(0),
+        connections: AtomicU64::new(0),
+        ending: AtomicBool::new(false),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.and_then(|runtime| runtime.block_on(serve(app)));
@@ -125,12 +134,22 @@ async fn serve(app: Arc<Testapp>) -> std::io::Result<u8> {
         () = ends => app.dials.exit_code as u8,
         name = stopped => {
             println!("stopping on {name}");
-            sleep(app.dials.drain).await;
+            tokio::join!(sleep(app.dials.drain), farewell(&app));
             0
         }
     };
     drop(ballast);
     Ok(code)
+}
+
+/// Lets clients that keep their connections hear of the end with an answer: one whose request is on
+/// its way when its connection is closed would have lost it.
+async fn farewell(app: &Testapp) {
+    app.ending.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    while app.connections.load(Ordering::Relaxed) > 0 && began.elapsed() < LINGER {
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Listens for signals from now on, and waits for one that asks it to end; forever where it takes

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures_util::future::try_join;
+
 use super::diff::{fingerprint, steps_back};
 use super::lock::DeployLock;
 use super::record::Written;
@@ -37,8 +39,9 @@ pub(super) async fn apply(
     let lock = DeployLock::acquire(deployer, &plan.app).await?;
     let work = async {
         // Read again under the lock: what the plan rests on must still be so.
-        let numbers = deployer.record(&plan.app).numbers().await?;
-        let seen = deployer.backend.observe(&plan.app).await?;
+        let record = deployer.record(&plan.app);
+        let (numbers, seen) =
+            try_join(record.numbers(), deployer.backend.observe(&plan.app)).await?;
         if numbers.last().copied() != plan.base {
             let message = "the plan is stale: another revision was applied since; plan again";
             return Err(refuse(ErrorKind::Conflict, message.into()));
@@ -70,14 +73,15 @@ async fn become_target(
 ) -> Result<Applied> {
     let record = deployer.record(&plan.app);
     let fence = lock.fence();
-    let history = record.all().await?;
+    let number = plan.base.unwrap_or(0) + 1;
+    let revision = begun(deployer, number, target, &plan.cause);
+    let (mut history, mut written) = try_join(record.all(), record.add(fence, revision)).await?;
+    history.retain(|r| r.number < number);
     for revision in history.iter().filter(|r| r.outcome == Outcome::Applying) {
         record.amend(fence, revision.number, |r| r.outcome = Outcome::Interrupted).await?;
     }
-    let number = plan.base.unwrap_or(0) + 1;
     let mut attempt = Attempt { deployer, lock, history, progress };
-    let (mut written, ran) =
-        attempt.run(number, target, &plan.cause, &plan.steps, Policy::AsAsked).await?;
+    let ran = attempt.run(&written.revision, &plan.steps, Policy::AsAsked).await?;
     let Ran::Failed(failure) = ran else {
         attempt.finish(&mut written, Outcome::Succeeded).await?;
         attempt.tidy(target).await;
@@ -98,6 +102,19 @@ async fn become_target(
         .with_diagnoses(failure.diagnoses))
 }
 
+/// A new revision that is being applied.
+fn begun(deployer: &Deployer, number: u64, target: &ResolvedApp, cause: &str) -> Revision {
+    Revision {
+        number,
+        app: target.clone(),
+        cause: cause.to_owned(),
+        by: deployer.holder.clone(),
+        outcome: Outcome::Applying,
+        started_at: SystemTime::now(),
+        finished_at: None,
+    }
+}
+
 struct Attempt<'a, 'p> {
     deployer: &'a Deployer,
     lock: &'a DeployLock,
@@ -107,40 +124,21 @@ struct Attempt<'a, 'p> {
 }
 
 impl Attempt<'_, '_> {
-    /// Writes a revision as being applied, and runs the steps to it.
-    async fn run(
-        &mut self,
-        number: u64,
-        target: &ResolvedApp,
-        cause: &str,
-        steps: &[Step],
-        policy: Policy,
-    ) -> Result<(Written, Ran)> {
-        let fence = self.lock.fence();
-        let revision = Revision {
-            number,
-            app: target.clone(),
-            cause: cause.to_owned(),
-            by: self.deployer.holder.clone(),
-            outcome: Outcome::Applying,
-            started_at: SystemTime::now(),
-            finished_at: None,
-        };
-        let written = self.deployer.record(&fence.app).add(fence, revision).await?;
-        self.progress.event(&Event::RevisionStarted { revision: number, steps: steps.len() });
-        let mut kept: Vec<ResolvedApp> = self.keep(target).map(|r| r.app.clone()).collect();
-        kept.push(target.clone());
+    /// Runs the steps to a revision that has been written.
+    async fn run(&mut self, to: &Revision, steps: &[Step], policy: Policy) -> Result<Ran> {
+        let started = Event::RevisionStarted { revision: to.number, steps: steps.len() };
+        self.progress.event(&started);
+        let mut kept: Vec<ResolvedApp> = self.keep(&to.app).map(|r| r.app.clone()).collect();
+        kept.push(to.app.clone());
         let (events, reported) = EventSender::channel();
         let context = StepContext {
-            fence: fence.clone(),
-            revision: number,
-            target: Arc::new(target.clone()),
+            fence: self.lock.fence().clone(),
+            revision: to.number,
+            target: Arc::new(to.app.clone()),
             kept: Arc::new(kept),
             events,
         };
-        let ran =
-            self.deployer.run(steps, context, reported, self.lock, policy, self.progress).await?;
-        Ok((written, ran))
+        self.deployer.run(steps, context, reported, self.lock, policy, self.progress).await
     }
 
     /// The earlier revisions that stay kept beside one of `target`.
@@ -180,8 +178,10 @@ impl Attempt<'_, '_> {
         let seen = self.deployer.backend.observe(&failed.app.name).await?;
         let steps = steps_back(&good.app, failed, &seen);
         let cause = format!("rollback to {} because {number} failed", good.number);
-        let (mut written, ran) =
-            self.run(number + 1, &good.app, &cause, &steps, Policy::GoOn).await?;
+        let revision = begun(self.deployer, number + 1, &good.app, &cause);
+        let fence = self.lock.fence();
+        let mut written = self.deployer.record(&fence.app).add(fence, revision).await?;
+        let ran = self.run(&written.revision, &steps, Policy::GoOn).await?;
         match ran {
             Ran::Through => {
                 self.finish(&mut written, Outcome::Succeeded).await?;

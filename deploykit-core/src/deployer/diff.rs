@@ -224,9 +224,7 @@ impl Goals<'_> {
             (0..steps.len()).map(|place| (place, Condition::Completed)).collect()
         };
         let before_removal = all(&steps);
-        let present = self.seen.instances.iter().map(|i| &i.service);
-        let present: BTreeSet<_> = present.chain(self.seen.endpoints.keys()).collect();
-        for name in present.into_iter().filter(|n| app.workload(n).is_none()) {
+        for name in self.seen.services().into_iter().filter(|n| app.workload(n).is_none()) {
             steps.push(Step {
                 goal: Goal::RemoveService(name.clone()),
                 after: before_removal.clone(),
@@ -264,11 +262,16 @@ impl Goals<'_> {
         }
         let (new, old): (Vec<&Instance>, Vec<&Instance>) =
             instances.into_iter().partition(|i| i.hash.matches(&template));
-        if !old.is_empty() {
+        let controller = self.seen.controllers.get(name);
+        let makes_others = controller.is_some_and(|hash| !hash.matches(&template));
+        if !old.is_empty() || makes_others {
             let known = before.and_then(|b| b.template(name));
             let differences = known.map(|b| differences(&b, &template)).unwrap_or_default();
             if differences.is_empty() {
-                causes.push(format!("drift: {} of another revision", old.len()));
+                causes.push(match old.len() {
+                    0 => "drift: new instances would be of another revision".into(),
+                    count => format!("drift: {count} of another revision"),
+                });
             }
             causes.extend(differences);
         }
@@ -375,8 +378,7 @@ fn removal(
     seen: &Observation,
     volumes: bool,
 ) -> Plan {
-    let present = seen.instances.iter().map(|i| &i.service);
-    let mut names: BTreeSet<ServiceName> = present.chain(seen.endpoints.keys()).cloned().collect();
+    let mut names: BTreeSet<ServiceName> = seen.services().into_iter().cloned().collect();
     // Who depends on others goes before them.
     let order = newest.map(|r| by_dependency(&r.app.app)).unwrap_or_default();
     let mut sorted: Vec<ServiceName> = order.into_iter().filter(|n| names.remove(n)).collect();
@@ -429,6 +431,7 @@ pub(super) fn fingerprint(seen: &Observation, capabilities: &Capabilities) -> St
         let routed: Vec<&str> = e.routed.iter().filter(|_| ours).map(String::as_str).collect();
         format!("endpoint {name} {} {}", e.hash, routed.join(" "))
     }));
+    lines.extend(seen.controllers.iter().map(|(name, hash)| format!("controller {name} {hash}")));
     lines.extend(seen.volumes.iter().map(|v| format!("volume {v}")));
     lines.extend(seen.networks.iter().map(|n| format!("network {n}")));
     lines.sort_unstable();

@@ -58,7 +58,7 @@ pub(super) async fn run<R: Runtime>(work: &Work<'_, R>, run: &str) -> Result<()>
                 }
                 None => return Err(vanished(work, &attempt)),
             }
-            let next = tokio::time::timeout_at(deadline, work.view.changed(&seen)).await;
+            let next = tokio::time::timeout_at(deadline, work.view.changed(&seen, work.name)).await;
             match next {
                 Ok(next) => seen = next?,
                 Err(_) => return Err(too_long(work, &attempt, timeout).await),

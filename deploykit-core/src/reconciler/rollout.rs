@@ -338,7 +338,9 @@ impl<R: Runtime> Rollout<'_, R> {
             .min();
         let wake = until.into_iter().chain(ripe).chain([self.deadline]).min();
         let wake = wake.unwrap_or(self.deadline);
-        match tokio::time::timeout_at(wake, self.work.view.changed(&self.seen)).await {
+        match tokio::time::timeout_at(wake, self.work.view.changed(&self.seen, self.work.name))
+            .await
+        {
             Ok(seen) => self.take(seen?),
             Err(_) => self.announce(),
         }

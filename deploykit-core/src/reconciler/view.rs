@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::{mpsc, watch};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::AppName;
+use crate::model::{AppName, ServiceName};
 use crate::observation::Observation;
 use crate::runtime::Runtime;
 
@@ -98,10 +98,19 @@ impl View {
         Self::read(done.map(|s| s.clone()).unwrap_or_default())
     }
 
-    /// Waits for an observation other than `last`.
-    pub(super) async fn changed(&self, last: &Arc<Observation>) -> Result<Arc<Observation>> {
+    /// Waits for an observation in which `service` is other than in `last`.
+    pub(super) async fn changed(
+        &self,
+        last: &Arc<Observation>,
+        service: &ServiceName,
+    ) -> Result<Arc<Observation>> {
         let mut seen = self.seen.clone();
-        let other = |s: &Seen| s.observation.as_ref().is_some_and(|o| o != last);
+        let same = |o: &Arc<Observation>| {
+            Arc::ptr_eq(o, last)
+                || (o.of(service).eq(last.of(service))
+                    && o.endpoints.get(service) == last.endpoints.get(service))
+        };
+        let other = |s: &Seen| s.observation.as_ref().is_some_and(|o| !same(o));
         let done = seen.wait_for(|s| s.failed.is_some() || other(s)).await;
         Self::read(done.map(|s| s.clone()).unwrap_or_default())
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod collect;
 pub(crate) mod job;
+mod reach;
 pub(crate) mod remove;
 pub(crate) mod service;
 pub(crate) mod volume;

@@ -1,6 +1,6 @@
 //! Bringing one service to a revision.
 
-use deploykit_core::model::{Replicas, RestartPolicy};
+use deploykit_core::model::Replicas;
 use deploykit_core::{ErrorKind, Result};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::core::ApiResource;
 use serde_json::json;
 
-use super::{Work, wait};
+use super::{Work, reach, wait};
 use crate::cluster::Cluster;
 use crate::error::error;
 use crate::objects::{self, Manifest};
@@ -24,11 +24,6 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
         return Err(error(ErrorKind::Invalid, "roll out", "the revision has no such service")
             .with("service", work.name));
     };
-    if service.restart != RestartPolicy::Always {
-        let message = "Kubernetes starts the instances of a service again however they ended; \
-                       leave `restart` at `always`, or make it a job";
-        return Err(error(ErrorKind::Unsupported, "roll out", message).with("service", work.name));
-    }
     let part = work.part().await?;
     let manifests = objects::service(&part)?;
     work.cluster.check(&work.context.fence).await?;
@@ -47,7 +42,8 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
         let rollout = wait::Rollout::new(work, &part, kind, &name, generation);
         rollout.wait(&service.update).await?;
     }
-    prune(work, &manifests).await
+    prune(work, &manifests).await?;
+    reach::published(work, service.update.progress_deadline).await
 }
 
 /// Pods that have ended for good (evicted ones) are nobody's any more.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::Work;
 use crate::cluster::{says, some};
 use crate::error::error;
-use crate::objects::Part;
+use crate::objects::{self, Part};
 use crate::rollout::{self, Progress};
 use crate::view::Live;
 use crate::{diagnose, pods};
@@ -88,7 +88,9 @@ impl<'a> Rollout<'a> {
         let mut changes = self.work.view.changes();
         let mut told = Told::default();
         let mut best = None;
-        let patience = update.progress_deadline.max(Duration::from_secs(1));
+        let monitored = objects::monitor(self.part, update).unwrap_or(0).unsigned_abs();
+        let monitored = Duration::from_secs(monitored.into());
+        let patience = update.progress_deadline.max(Duration::from_secs(1)) + monitored;
         let mut deadline = Instant::now() + patience;
         let mut is_out = false;
         loop {

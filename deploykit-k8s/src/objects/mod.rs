@@ -22,6 +22,7 @@ use crate::labels;
 
 pub(crate) use job::job;
 pub(crate) use volume::claim;
+pub(crate) use workload::monitor;
 
 /// One object as it is applied.
 #[derive(Clone, Debug)]

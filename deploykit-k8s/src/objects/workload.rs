@@ -1,5 +1,7 @@
 //! What keeps the instances of a service: a Deployment, a StatefulSet or a DaemonSet.
 
+use std::time::Duration;
+
 use deploykit_core::Result;
 use deploykit_core::model::{Autoscale, Replicas, Strategy, Update, VolumeScope};
 use k8s_openapi::api::apps::v1::{
@@ -53,8 +55,15 @@ fn number(n: u32) -> IntOrString {
     IntOrString::Int(i32::try_from(n).unwrap_or(i32::MAX))
 }
 
-fn monitor(update: &Update) -> Option<i32> {
-    Some(whole_seconds(update.monitor)).filter(|seconds| *seconds > 0)
+/// How long a pod has to be ready to count: as long as it is monitored, and by how much later than
+/// the app says Kubernetes may notice that it has become ill.
+pub(crate) fn monitor(part: &Part<'_>, update: &Update) -> Option<i32> {
+    let later = part.template.probes.readiness.as_ref().map(|probe| {
+        let asked = probe.interval.max(Duration::from_secs(1));
+        (asked - probe.interval.min(asked)) * probe.failure_threshold
+    });
+    let monitored = Some(update.monitor).filter(|time| !time.is_zero())?;
+    Some(whole_seconds(monitored + later.unwrap_or_default()))
 }
 
 fn deployment(part: &Part<'_>, wanted: Replicas, update: &Update) -> Result<Manifest> {
@@ -72,11 +81,12 @@ fn deployment(part: &Part<'_>, wanted: Replicas, update: &Update) -> Result<Mani
         _ => ("RollingUpdate", None),
     };
     // The controller's own deadline has to be beyond the time that a pod is monitored.
-    let deadline = whole_seconds(update.progress_deadline + update.monitor).saturating_add(1);
+    let monitored = monitor(part, update).unwrap_or(0);
+    let deadline = whole_seconds(update.progress_deadline).saturating_add(monitored + 1);
     Ok(Manifest::of(&Deployment {
         metadata: part.metadata(part.object_name()),
         spec: Into::into(DeploymentSpec {
-            min_ready_seconds: monitor(update),
+            min_ready_seconds: monitor(part, update),
             progress_deadline_seconds: Some(deadline),
             replicas: replicas(wanted),
             // ReplicaSets keep the pods of earlier revisions alike, so that who can stay stays.
@@ -101,7 +111,7 @@ fn stateful_set(part: &Part<'_>, wanted: Replicas, update: &Update) -> Result<Ma
     Ok(Manifest::of(&StatefulSet {
         metadata: part.metadata(part.object_name()),
         spec: Into::into(StatefulSetSpec {
-            min_ready_seconds: monitor(update),
+            min_ready_seconds: monitor(part, update),
             // A new revision that never gets ready must not keep another from taking its place.
             pod_management_policy: Some("Parallel".into()),
             replicas: replicas(wanted),
@@ -138,7 +148,7 @@ fn daemon_set(part: &Part<'_>, update: &Update) -> Result<Manifest> {
     Ok(Manifest::of(&DaemonSet {
         metadata: part.metadata(part.object_name()),
         spec: Into::into(DaemonSetSpec {
-            min_ready_seconds: monitor(update),
+            min_ready_seconds: monitor(part, update),
             selector: selector(part),
             template: pod::template(part, "Always")?,
             update_strategy: Some(DaemonSetUpdateStrategy {

@@ -147,7 +147,6 @@ impl Supervisor {
                 state.instances.values().map(|hosted| hosted.spec.template.image.digest.clone()),
             );
         }
-        keep.extend(self.own.clone());
         self.executables
             .collect(&keep, GRACE)
             .map(|_| ())

@@ -64,8 +64,6 @@ pub(crate) struct Supervisor {
     tasks: TaskTracker,
     /// Cancelled when the supervisor ends and takes its instances along.
     closing: CancellationToken,
-    /// The executable that this supervisor itself runs, which is not collected.
-    own: Option<String>,
     /// Whether it writes what it notes to standard error.
     journal: bool,
     /// Whether what instances leave behind becomes its child.
@@ -98,8 +96,7 @@ impl State {
 
 impl Supervisor {
     /// Takes over a folder: adopts what runs, ends what nobody wants, starts what is missing.
-    /// `own` is the digest of the executable that it runs itself, where it is in the store; with
-    /// `journal`, standard error is its own to write to.
+    /// With `journal`, standard error is its own to write to.
     ///
     /// # Errors
     /// `Corrupt` where the state file cannot be used; nothing has been touched then.
@@ -107,7 +104,6 @@ impl Supervisor {
         folder: Folder,
         lock: Lock,
         keys: PathBuf,
-        own: Option<String>,
         journal: bool,
     ) -> Result<Arc<Self>> {
         let database = Database::open(&folder.database())?;
@@ -134,7 +130,6 @@ impl Supervisor {
             state: Mutex::new(state),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
-            own,
             journal,
             takes_orphans: journal && scan::take_orphans().is_ok(),
             _lock: lock,

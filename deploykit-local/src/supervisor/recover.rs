@@ -35,20 +35,11 @@ impl Supervisor {
             self.serve_again(row);
         }
         let boot = boot_id().map_err(failed)?;
-        let leaders = leaders(&self.folder_id).map_err(failed)?;
         let mut living = BTreeMap::new();
-        for row in &rows {
-            if let Some(process) = adopt(row, &boot, &leaders).map_err(failed)? {
-                living.insert(row.spec.id.clone(), process);
-            }
+        // An instance's row goes after its processes: with no row, there is none to look for.
+        if !rows.is_empty() {
+            living = self.living(&rows, &boot).await.map_err(failed)?;
         }
-        // Whatever else carries the folder's marker belongs to an instance that has ended.
-        let kept: BTreeSet<String> = living.keys().cloned().collect();
-        let folder_id = self.folder_id.clone();
-        let swept = tokio::task::spawn_blocking(move || {
-            scan::sweep(|| scan::marked(&folder_id), |f| !kept.contains(&f.instance))
-        });
-        swept.await.map_err(std::io::Error::other).and_then(|swept| swept).map_err(failed)?;
         let known: BTreeSet<String> = rows.iter().map(|row| row.spec.id.clone()).collect();
         self.delivery.retain(|id| known.contains(id)).map_err(failed)?;
         for row in rows {
@@ -57,6 +48,29 @@ impl Supervisor {
         }
         self.tasks.spawn(Arc::clone(self).bind_again());
         Ok(())
+    }
+
+    /// Adopts the processes of rows, and ends whatever else carries the folder's marker: it
+    /// belongs to an instance that has ended.
+    async fn living(
+        &self,
+        rows: &[InstanceRow],
+        boot: &str,
+    ) -> std::io::Result<BTreeMap<String, Process>> {
+        let leaders = leaders(&self.folder_id)?;
+        let mut living = BTreeMap::new();
+        for row in rows {
+            if let Some(process) = adopt(row, boot, &leaders)? {
+                living.insert(row.spec.id.clone(), process);
+            }
+        }
+        let kept: BTreeSet<String> = living.keys().cloned().collect();
+        let folder_id = self.folder_id.clone();
+        let swept = tokio::task::spawn_blocking(move || {
+            scan::sweep(|| scan::marked(&folder_id), |f| !kept.contains(&f.instance))
+        });
+        swept.await.map_err(std::io::Error::other)??;
+        Ok(living)
     }
 
     fn take_over(self: &Arc<Self>, row: InstanceRow, process: Option<Process>, boot: &str) {

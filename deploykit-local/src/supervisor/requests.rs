@@ -102,6 +102,7 @@ impl Supervisor {
                 .collect(),
             volumes: self.volumes(app),
             networks: Default::default(),
+            controllers: Default::default(),
         };
         if seen == Observation::default() {
             state.snapshots.remove(app);

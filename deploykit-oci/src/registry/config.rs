@@ -1,6 +1,7 @@
 //! How registries are reached.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::Credentials;
@@ -20,6 +21,9 @@ pub struct RegistryConfig {
     pub credentials: Credentials,
     /// Where encryption is left out; by default on this machine alone.
     pub plain_http: PlainHttp,
+    /// Files of certificate authorities, as PEM, that are trusted besides those of this machine;
+    /// which these are, `SSL_CERT_FILE` and `SSL_CERT_DIR` may say.
+    pub ca_files: Vec<PathBuf>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long nothing may happen: no byte sent or received.
@@ -37,6 +41,7 @@ impl Default for RegistryConfig {
         Self {
             credentials: Credentials::docker(),
             plain_http: PlainHttp::default(),
+            ca_files: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             retry_for: Duration::from_secs(30),

@@ -1,6 +1,6 @@
 //! How the failures of a registry become errors, and which of them may pass.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use deploykit_core::{Error, ErrorKind};
 use hyper::StatusCode;
@@ -19,17 +19,19 @@ pub(super) struct Failure {
     pub(super) error: Error,
     /// How long to wait at least before the next try; none where another one is of no use.
     pub(super) retry: Option<Duration>,
+    /// How often it is tried at most, however much of the budget is left.
+    most_tries: u32,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, retry: None }
+        Self { error, retry: None, most_tries: 1 }
     }
 }
 
 impl Failure {
     pub(super) fn retryable(error: Error) -> Self {
-        Self { error, retry: Some(Duration::ZERO) }
+        Self { error, retry: Some(Duration::ZERO), most_tries: u32::MAX }
     }
 
     pub(super) fn map(self, change: impl FnOnce(Error) -> Error) -> Self {
@@ -47,6 +49,8 @@ pub(super) struct Budget {
 /// The first pause; each following one is twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a name is looked up that isn't found: it is rather misspelt than gone for a moment.
+const LOOKUPS: u32 = 3;
 
 impl Budget {
     pub(super) fn new(whole: Duration) -> Self {
@@ -67,11 +71,10 @@ impl Budget {
         let longest = PAUSE.saturating_mul(1 << self.tries.min(10)).min(LONGEST_PAUSE);
         // Callers that failed together don't come back together.
         let pause = least + longest.mul_f64(0.5 + fastrand::f64() / 2.0);
-        if Instant::now() + pause > self.until {
-            let tried = self.tries + 1;
-            return Err(failure.error.with("tries", tried));
-        }
         self.tries += 1;
+        if Instant::now() + pause > self.until || self.tries >= failure.most_tries {
+            return Err(failure.error.with("tries", self.tries));
+        }
         tracing::debug!(error = %failure.error, ?pause, "trying again");
         tokio::time::sleep(pause).await;
         Ok(())
@@ -86,8 +89,8 @@ pub(super) fn unreachable(host: &str, cause: hyper_util::client::legacy::Error) 
         let wrapped = inner.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref());
         if inner.is::<rustls::Error>() || wrapped.is_some_and(|e| e.is::<rustls::Error>()) {
             let message = format!(
-                "the encrypted connection is refused: {inner}; where the registry has a \
-                 certificate of its own, name the authority's file in SSL_CERT_FILE"
+                "the encrypted connection is refused: {inner}; where its certificate is of an \
+                 authority of your own, name that one's file among the ca_files"
             );
             return error(ErrorKind::Failed, "connect to a registry", message)
                 .with("registry", host)
@@ -95,18 +98,24 @@ pub(super) fn unreachable(host: &str, cause: hyper_util::client::legacy::Error) 
         }
         source = inner.source();
     }
-    let (operation, message) = match cause.is_connect() {
-        true => ("connect to a registry", "it cannot be reached"),
-        false => ("speak to a registry", "the connection broke"),
-    };
     let mut reasons = vec![cause.to_string()];
     let mut source = std::error::Error::source(&cause);
     while let Some(inner) = source {
         reasons.push(inner.to_string());
         source = inner.source();
     }
+    // The connector has no type for it; a test holds it to this text.
+    let is_unknown = reasons.iter().any(|reason| reason == "dns error");
+    let (operation, message) = match cause.is_connect() {
+        true if is_unknown => {
+            ("connect to a registry", "its name is not known; look at how it is written")
+        }
+        true => ("connect to a registry", "it cannot be reached"),
+        false => ("speak to a registry", "the connection broke"),
+    };
     let broken = error(ErrorKind::Unavailable, operation, message).with("registry", host);
-    Failure::retryable(broken.because(reasons.join(": ")))
+    let failure = Failure::retryable(broken.because(reasons.join(": ")));
+    if is_unknown { Failure { most_tries: LOOKUPS, ..failure } } else { failure }
 }
 
 /// What registries say of errors
@@ -176,10 +185,31 @@ pub(super) async fn refused(mut answer: Answer, operation: &str, host: &str) -> 
     if let Some(after) = after.filter(|_| retry.is_some()) {
         error = error.with("retry after", format_args!("{} s", after.as_secs()));
     }
-    Failure { error, retry }
+    Failure { error, retry, most_tries: u32::MAX }
 }
 
-/// Seconds; the form with a date is not waited for.
+/// Seconds, or a date (<https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>).
 fn retry_after(text: &str) -> Option<Duration> {
-    text.trim().parse().ok().map(Duration::from_secs)
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    // One that has passed is no time to wait.
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_and_dates_are_waited_for() {
+        assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
+        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3600));
+        let wait = retry_after(&soon);
+        assert!(wait.is_some_and(|w| (3000..=3600).contains(&w.as_secs())), "{soon}: {wait:?}");
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon"), None);
+    }
 }

@@ -15,6 +15,7 @@ mod referrers;
 mod tags;
 mod transfer;
 mod transport;
+mod trust;
 mod upload;
 
 use std::sync::Arc;

@@ -24,6 +24,7 @@ use tokio_util::io::ReaderStream;
 
 use super::config::RegistryConfig;
 use super::failure::{Attempt, Failure, unreachable};
+use super::trust;
 use crate::error::{error, on_path};
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -51,6 +52,7 @@ pub(super) type Meter = Arc<dyn Fn(u64) + Send + Sync>;
 pub(super) struct Transport {
     plain: Client<HttpConnector, Body>,
     encrypted: OnceLock<Client<HttpsConnector<HttpConnector>, Body>>,
+    ca_files: Vec<PathBuf>,
     connect_timeout: Duration,
     idle_timeout: Duration,
 }
@@ -66,6 +68,7 @@ impl Transport {
         Self {
             plain: client().build(connector(config.connect_timeout)),
             encrypted: OnceLock::new(),
+            ca_files: config.ca_files.clone(),
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
         }
@@ -80,12 +83,7 @@ impl Transport {
         let mut http = connector(self.connect_timeout);
         http.enforce_http(false);
         let https = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
-            .map_err(|cause| {
-                let message = "this machine trusts no certificate authority; install \
-                               ca-certificates or name a file in SSL_CERT_FILE";
-                error(ErrorKind::NotFound, "connect to a registry", message).because(cause)
-            })?
+            .with_tls_config(trust::config(&self.ca_files)?)
             .https_only()
             .enable_all_versions()
             .wrap_connector(http);

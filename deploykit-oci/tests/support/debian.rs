@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,19 +34,36 @@ impl Registry {
     /// Starts one; none where there is no program, which is an error under CI. `users` is the
     /// content of an htpasswd file.
     pub fn start(users: Option<&str>) -> Option<Self> {
-        let program = program()?;
         let folder = tempfile::tempdir().unwrap();
-        // Free now; whoever takes it meanwhile makes the start fail, which tells.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let data = folder.path().join("data");
         let auth = users.map_or_else(String::new, |users| {
             let file = folder.path().join("htpasswd");
             fs::write(&file, users).unwrap();
             format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display())
         });
+        Self::configured(folder, &auth)
+    }
+
+    /// One that speaks https alone, with a certificate of `tests/keys/ca.pem`.
+    pub fn encrypted() -> Option<Self> {
+        let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys");
+        let (certificate, key) = (keys.join("registry.pem"), keys.join("registry.key"));
+        let tls = format!(
+            "  tls:\n    certificate: {}\n    key: {}\n",
+            certificate.display(),
+            key.display()
+        );
+        Self::configured(tempfile::tempdir().unwrap(), &tls)
+    }
+
+    /// `more` comes after what is said of http.
+    fn configured(folder: TempDir, more: &str) -> Option<Self> {
+        let program = program()?;
+        // Free now; whoever takes it meanwhile makes the start fail, which tells.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let data = folder.path().join("data");
         let config = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  \
-             delete:\n    enabled: true\nhttp:\n  addr: {address}\n  secret: fixed\n{auth}",
+             delete:\n    enabled: true\nhttp:\n  addr: {address}\n  secret: fixed\n{more}",
             data.display()
         );
         fs::write(folder.path().join("config.yml"), config).unwrap();

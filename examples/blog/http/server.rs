@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -32,6 +33,7 @@ pub async fn serve(service: &str, handler: impl Handler) -> Result<()> {
         instance: HeaderValue::from_str(&variable("DEPLOYKIT_INSTANCE")?)?,
         version: HeaderValue::from_str(&std::env::var("VERSION").unwrap_or_else(|_| "1".into()))?,
         unhealthy: std::env::var("UNHEALTHY").ok(),
+        ending: AtomicBool::new(false),
     });
     println!("{service} listens at {}", listener.local_addr()?);
 
@@ -59,6 +61,13 @@ pub async fn serve(service: &str, handler: impl Handler) -> Result<()> {
         tokio::spawn(async move { connection.await.ok() });
     }
     drop(listener);
+    // Callers who keep their connections hear of the end with an answer: one whose request is on
+    // its way when its connection is closed would have lost it.
+    server.ending.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    while graceful.count() > 0 && begun.elapsed() < LINGER {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     graceful.shutdown().await;
     println!("{service} has ended its requests");
     Ok(())
@@ -69,7 +78,12 @@ struct Server<H> {
     instance: HeaderValue,
     version: HeaderValue,
     unhealthy: Option<String>,
+    /// Whether it has been asked to end: then each connection is closed with its next answer.
+    ending: AtomicBool,
 }
+
+/// How long an idle connection is kept open for a last request.
+const LINGER: Duration = Duration::from_secs(1);
 
 impl<H: Handler> Server<H> {
     async fn respond(&self, request: hyper::Request<Incoming>) -> Answer {
@@ -82,6 +96,9 @@ impl<H: Handler> Server<H> {
         // The gateway passes on the headers of the service behind it.
         answer.headers_mut().entry(INSTANCE).or_insert_with(|| self.instance.clone());
         answer.headers_mut().entry(VERSION).or_insert_with(|| self.version.clone());
+        if self.ending.load(Ordering::Relaxed) {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         answer
     }
 

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use deploykit::model::{AppName, ImageSpec};
-use deploykit::oci::spec::{Descriptor, Platform, media_type};
-use deploykit::oci::{Compression, Digest, Images, Layout, Reference, RegistryClient};
-use deploykit::{Error, ErrorKind, ImageBuilder, Result};
+use deploykit::model::ImageSpec;
+use deploykit::oci::spec::Platform;
+use deploykit::oci::{Compression, Images, Layout, Reference, RegistryClient};
+use deploykit::{Error, ErrorKind, Result};
 
-use super::{platform, push, reference, said, watched};
+use super::{platform, reference, said, watched};
 use crate::file;
 use crate::output::Output;
 
@@ -69,10 +69,6 @@ impl BuildArguments {
         output: &Output,
     ) -> Result<()> {
         let image = self.source.image()?;
-        if let ImageSpec::Reference(name) = &image {
-            let message = format!("{name} is built already; promote it, or build upon it");
-            return Err(Error::new(ErrorKind::Invalid, "build an image", message));
-        }
         let client = watched(client, output);
         let mut images = Images::new(store.clone(), client.clone());
         if let Some(platform) = &self.platform {
@@ -81,30 +77,11 @@ impl BuildArguments {
         if self.zstd {
             images = images.compression(Compression::Zstd);
         }
-        // The app's name is of no matter where nothing is pushed while it is built.
-        let app = AppName::new("image")
-            .map_err(|e| Error::new(ErrorKind::Invalid, "build an image", e.to_string()))?;
-        let built = images.build(&app, &image).await?;
-        let built = stored(store, Digest::try_from(&built)?)?;
         let name = self.name.clone().pinned();
+        let built = images.build_as(&image, self.push.then_some(&name)).await?;
+        // Before the answer: bars end with it.
+        drop((client, images));
         store.tag(&name.to_string(), &built)?;
-        match self.push {
-            true => push(&client, store, &built, &name, output).await,
-            false => said("built", &name, &built, output),
-        }
+        said(if self.push { "pushed" } else { "built" }, &name, &built, output)
     }
-}
-
-/// The descriptor of a stored image.
-fn stored(store: &Layout, digest: Digest) -> Result<Descriptor> {
-    let manifest = store.manifest(&digest)?;
-    let platform = store.image(&manifest.config.digest)?.platform;
-    Ok(Descriptor {
-        media_type: media_type::MANIFEST.to_owned(),
-        size: store.read(&digest)?.len() as u64,
-        digest,
-        platform: Some(platform),
-        artifact_type: None,
-        annotations: Default::default(),
-    })
 }

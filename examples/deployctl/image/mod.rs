@@ -37,6 +37,10 @@ pub struct RegistryArguments {
     /// A registry that is spoken to without encryption; those on this machine are. Repeatable.
     #[arg(long, global = true, value_name = "HOST[:PORT]")]
     plain_http: Vec<String>,
+    /// A file of certificate authorities, as PEM, that are trusted besides those of this machine.
+    /// Repeatable.
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_file: Vec<PathBuf>,
 }
 
 impl RegistryArguments {
@@ -44,6 +48,7 @@ impl RegistryArguments {
     pub fn client(&self) -> RegistryClient {
         let mut config = RegistryConfig::default();
         config.plain_http = PlainHttp::AlsoHosts(self.plain_http.clone());
+        config.ca_files.clone_from(&self.ca_file);
         RegistryClient::new(config)
     }
 }

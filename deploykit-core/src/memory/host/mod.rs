@@ -62,6 +62,7 @@ impl Host {
                 Feature::Images,
                 Feature::HostPorts,
                 Feature::PerReplicaVolumes,
+                Feature::RestartPolicies,
                 Feature::ExecProbes,
                 Feature::GrpcProbes,
                 Feature::BlueGreen,
