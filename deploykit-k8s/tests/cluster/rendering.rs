@@ -13,5 +13,5 @@ pub(crate) async fn the_api_server_takes_it_strictly() {
         checked +=
             said.lines().filter(|l| l.ends_with("serverside-applied (server dry run)")).count();
     }
-    assert!(checked >= 8, "{checked} objects");
+    assert!(checked >= 12, "{checked} objects");
 }
