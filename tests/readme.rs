@@ -1,6 +1,6 @@
 //! The README says what is so: its program is an example, its table is what backends declare.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![cfg(all(feature = "local", feature = "docker"))]
+#![cfg(all(feature = "local", feature = "docker", feature = "k8s"))]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -32,9 +32,11 @@ async fn its_table_is_what_backends_declare() {
     deploykit::init();
     let local = deploykit::open(&format!("local://{}", folder.path().display())).await.unwrap();
     let memory = Deployer::new(Arc::new(Reconciler::new(memory::Host::new())));
+    let cluster = deploykit::k8s::K8sConfig::from_url("k8s://?registry=registry.example").unwrap();
     let table = table(&[
         ("local", local.backend().capabilities()),
         ("docker", &deploykit::docker::capabilities()),
+        ("k8s", &deploykit::k8s::capabilities(&cluster)),
         ("memory", memory.backend().capabilities()),
     ]);
     let readme = read("README.md");

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deploykit_core::model::{AppName, SecretName};
+use deploykit_core::model::{App, AppName, SecretName};
 use deploykit_core::{
     Capabilities, Entry, ExecOutput, ExecRequest, Expected, Fence, ImageBuilder, Lease, LogLine,
-    LogQuery, Observation, Orchestrator, Result, SecretStore, SecretValue, StateStore, Step,
-    StepContext,
+    LogQuery, Observation, Orchestrator, Problem, Result, SecretStore, SecretValue, StateStore,
+    Step, StepContext,
 };
 use futures_util::stream::BoxStream;
 
@@ -86,6 +86,10 @@ impl Orchestrator for Counting {
 
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
+    }
+
+    fn refuses(&self, app: &App) -> Vec<Problem> {
+        self.inner.refuses(app)
     }
 
     fn state(&self) -> &dyn StateStore {

@@ -147,7 +147,7 @@ fn trial(settings: &Arc<Settings>, behaviour: Behaviour) -> Trial {
                 let test = Arc::new(Test::connect(settings, bed, app_name()).await?);
                 // Its panic is the test's failure, and does not keep the app from being removed.
                 let ran = tokio::spawn((behaviour.run)(Arc::clone(&test)));
-                let limit = Duration::from_secs(if test.settings.simulated { 86_400 } else { 240 });
+                let limit = Duration::from_secs(if test.settings.simulated { 86_400 } else { 480 });
                 let ran = tokio::time::timeout(limit, ran).await;
                 let removed = remove(&test).await;
                 match ran {

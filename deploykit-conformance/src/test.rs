@@ -184,6 +184,14 @@ impl Test {
         facts.version
     }
 
+    /// The version that a service answers with, where it answers.
+    pub async fn version_if_answered(&self, service: &str) -> Option<String> {
+        let (at, service) = (self.address(service).await, name(service));
+        let mut client = self.client.another();
+        let answer = client.send(&self.app, &service, &at, ("GET", "/version", "")).await;
+        answer.ok().map(|answer| answer.body)
+    }
+
     /// The environment of one of a service's instances.
     pub async fn env(&self, service: &str) -> BTreeMap<String, String> {
         serde_json::from_str(&self.get(service, "/env").await).expect("an environment")

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::capability::Capabilities;
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::event::Event;
-use crate::model::{AppName, ImageSpec, ResolvedImage, ServiceName};
+use crate::model::{App, AppName, ImageSpec, ResolvedImage, ServiceName};
 use crate::observation::{Exit, Observation};
 use crate::plan::Step;
 use crate::resolved::ResolvedApp;
@@ -34,6 +34,10 @@ pub trait Orchestrator: Send + Sync {
 
     /// What it can do.
     fn capabilities(&self) -> &Capabilities;
+
+    /// What of an app it cannot do beyond what its [capabilities](Self::capabilities) say: values
+    /// and combinations. Asked before anything is done; empty where all is well.
+    fn refuses(&self, app: &App) -> Vec<Problem>;
 
     /// Where revisions and the deploy lock are kept.
     fn state(&self) -> &dyn StateStore;

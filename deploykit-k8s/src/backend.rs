@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deploykit_core::model::AppName;
+use deploykit_core::model::{App, AppName};
 use deploykit_core::{
     Capabilities, ErrorKind, ExecOutput, ExecRequest, Feature, Fencing, Goal, ImageBuilder,
-    LogLine, LogQuery, Observation, Orchestrator, Result, SecretStore, SelfHeal, StateStore, Step,
-    StepContext,
+    LogLine, LogQuery, Observation, Orchestrator, Problem, Result, SecretStore, SelfHeal,
+    StateStore, Step, StepContext,
 };
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
@@ -25,7 +25,7 @@ use crate::images::Images;
 use crate::secrets::Secrets;
 use crate::state::State;
 use crate::view::Views;
-use crate::{exec, execute, labels, logs, observe, watch};
+use crate::{exec, execute, labels, logs, observe, refuse, watch};
 
 /// How long a connection may take to be made.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -69,7 +69,7 @@ const FEATURES: &[Feature] = &[
 ];
 
 /// What the backend can do with that config.
-pub(crate) fn capabilities(config: &K8sConfig) -> Capabilities {
+pub fn capabilities(config: &K8sConfig) -> Capabilities {
     let own_images = config.registry.iter().map(|_| Feature::Executables);
     let features = FEATURES.iter().copied().chain(own_images);
     let mut capabilities = Capabilities::new(SelfHeal::Engine, Fencing::ObjectCas, features);
@@ -160,6 +160,10 @@ impl Orchestrator for K8s {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn refuses(&self, app: &App) -> Vec<Problem> {
+        refuse::problems(app)
     }
 
     fn state(&self) -> &dyn StateStore {

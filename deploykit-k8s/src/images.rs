@@ -11,6 +11,8 @@ use deploykit_oci::{Digest, DigestError, Layout, Recipe, Reference, RegistryClie
 use crate::config::K8sConfig;
 use crate::error::error;
 
+/// How often a push is tried that the registry finds to be incomplete.
+const PUSHES: u32 = 3;
 const OPERATION: &str = "make the image ready";
 
 /// Makes images ready for the nodes of a cluster.
@@ -89,9 +91,16 @@ impl Images {
     /// Makes an image of an executable and pushes it, where the registry does not have it.
     async fn push(&self, path: &Path) -> Result<String> {
         let to = self.repository()?;
-        let (layout, recipe) = recipe(path).await?;
-        let image = self.client.build_and_push(recipe, &layout, &to, &[]).await?;
-        Ok(image.digest.to_string())
+        let mut tries = 1;
+        loop {
+            let (layout, recipe) = recipe(path).await?;
+            match self.client.build_and_push(recipe, &layout, &to, &[]).await {
+                Ok(image) => return Ok(image.digest.to_string()),
+                // A registry may lose what two deployers push of one image at the same moment.
+                Err(error) if error.kind() == ErrorKind::Corrupt && tries < PUSHES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

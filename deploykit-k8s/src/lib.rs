@@ -34,6 +34,8 @@ mod observe;
 mod pods;
 mod quantity;
 #[cfg(feature = "client")]
+mod refuse;
+#[cfg(feature = "client")]
 mod render;
 #[cfg(feature = "client")]
 mod rights;
@@ -48,7 +50,7 @@ mod view;
 mod watch;
 
 #[cfg(feature = "client")]
-pub use backend::K8s;
+pub use backend::{K8s, capabilities};
 #[cfg(feature = "client")]
 pub use config::{K8sConfig, Public};
 pub use quantity::{Format, Quantity, QuantityError};

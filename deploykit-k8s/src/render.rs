@@ -10,6 +10,7 @@ use crate::config::K8sConfig;
 use crate::error::{BACKEND, error};
 use crate::images::Images;
 use crate::objects::{self, Manifest, Part};
+use crate::refuse;
 
 const OPERATION: &str = "render the app";
 
@@ -23,7 +24,8 @@ const OPERATION: &str = "render the app";
 /// named by a tag.
 pub async fn render(config: &K8sConfig, app: App) -> Result<String> {
     app.validate()?;
-    let problems = capabilities(config).check(&app, BACKEND, &Default::default());
+    let mut problems = capabilities(config).check(&app, BACKEND, &Default::default());
+    problems.extend(refuse::problems(&app));
     if !problems.is_empty() {
         return Err(error(ErrorKind::Unsupported, OPERATION, "it cannot be rendered")
             .with("app", &app.name)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deploykit_core::ResolvedApp;
 use deploykit_core::model::*;
-use deploykit_k8s::{K8sConfig, render_resolved};
+use deploykit_k8s::{K8sConfig, Public, render_resolved};
 
 fn config() -> K8sConfig {
     K8sConfig::from_url("k8s://?registry=registry.example:5000").unwrap()
@@ -62,6 +62,40 @@ fn an_app_of_executables() {
         .validate()
         .unwrap();
     check("executables.yaml", &config(), app);
+}
+
+#[test]
+fn everything_that_a_service_may_say() {
+    let image = ImageSpec::Reference(ImageRef::new("registry.example/team/search:1.2").unwrap());
+    let search = Service::build("search", image)
+        .autoscale(Autoscale { min: 2, max: 9, target_cpu: Percent::new(60).unwrap() })
+        .user("1000:2000")
+        .port(Port::http(9200))
+        .port(Port::udp(9300).named(PortName::new("gossip").unwrap()))
+        .volume("own")
+        .update(Update::rolling().surge(0).unavailable(1))
+        .liveness(Probe::grpc())
+        .mount(Mount::Tmpfs(TmpfsMount { target: "/scratch".into(), size: None }))
+        .stop_grace(Duration::from_secs(30))
+        .resources(Resources {
+            cpu_request: "250m".parse().ok(),
+            memory_limit: "1Gi".parse().ok(),
+            ..Resources::default()
+        });
+    let mut app = App::build("shop")
+        .volume("own", VolumeScope::PerReplica)
+        .service(search)
+        .service(binary("node-agent").global())
+        .validate()
+        .unwrap();
+    let search = app.services.get_mut("search").unwrap();
+    search.placement.spread = Some("topology.kubernetes.io/zone".into());
+    search.placement.constraints.insert("disk".into(), "ssd".into());
+    let mut config = config();
+    config.public = Public::LoadBalancer;
+    config.storage_class = Some("fast".into());
+    config.pull_secrets = vec!["team".into()];
+    check("everything.yaml", &config, app);
 }
 
 #[test]

@@ -95,7 +95,13 @@ fn app_with(t: &Test, feature: Feature) -> App {
         }
         Feature::Global => web.global(),
         Feature::Autoscale => {
-            web.autoscale(Autoscale { min: 1, max: 2, target_cpu: Percent::new(50).unwrap() })
+            let scale = Autoscale { min: 1, max: 2, target_cpu: Percent::new(50).unwrap() };
+            let cpu_request = "50m".parse().ok();
+            let web = match t.backend().capabilities().has(Feature::Resources) {
+                true => web.resources(Resources { cpu_request, ..Resources::default() }),
+                false => web,
+            };
+            web.autoscale(scale)
         }
         Feature::Schedules => {
             let job = t.job("nightly").schedule("0 3 * * *");

@@ -5,8 +5,6 @@ use std::time::Duration;
 use deploykit_core::memory::dial;
 use deploykit_core::model::{Probe, RestartPolicy};
 
-use tokio::net::TcpStream;
-
 use crate::test::Test;
 
 pub(super) async fn a_crashed_instance_is_started_again(t: &Test) {
@@ -23,10 +21,8 @@ pub(super) async fn a_crashed_instance_is_started_again(t: &Test) {
     })
     .await;
     // Who routes to it may hear of it a moment later.
-    let at = t.address("web").await;
-    t.eventually("an answer", || async { TcpStream::connect((&*at.host, at.port)).await.ok() })
-        .await;
-    assert_eq!(t.version("web").await, "1");
+    let answered = t.eventually("an answer", || t.version_if_answered("web")).await;
+    assert_eq!(answered, "1");
     assert_eq!(t.ids("web").await, id, "it is the same instance");
 }
 

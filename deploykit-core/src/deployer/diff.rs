@@ -131,6 +131,7 @@ fn check(deployer: &Deployer, target: &ResolvedApp) -> Result<()> {
     let backend = &deployer.backend;
     let mut problems = target.app.problems();
     problems.extend(backend.capabilities().check(&target.app, backend.name(), &deployer.allowed));
+    problems.extend(backend.refuses(&target.app));
     if problems.is_empty() {
         return Ok(());
     }

@@ -22,16 +22,16 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
             .with_problems(problems))
     };
     let mut problems = app.problems();
-    let unsupported = backend.capabilities().check(&app, backend.name(), &deployer.allowed);
+    let mut unsupported = backend.capabilities().check(&app, backend.name(), &deployer.allowed);
+    // The backend is never given what it would have to ignore.
+    let app = backend.capabilities().without(app, &deployer.allowed);
+    unsupported.extend(backend.refuses(&app));
     let mut kind = if problems.is_empty() && !unsupported.is_empty() {
         ErrorKind::Unsupported
     } else {
         ErrorKind::Invalid
     };
     problems.extend(unsupported);
-
-    // The backend is never given what it would have to ignore.
-    let app = backend.capabilities().without(app, &deployer.allowed);
 
     let mut images = BTreeMap::new();
     let mut secrets = BTreeMap::new();

@@ -18,9 +18,9 @@ use futures_util::future::try_join_all;
 use futures_util::stream::BoxStream;
 
 use crate::capability::Capabilities;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::hash::SpecHash;
-use crate::model::{AppName, Condition, ServiceName};
+use crate::model::{App, AppName, Condition, ServiceName};
 use crate::observation::Observation;
 use crate::orchestrator::{
     ExecOutput, ExecRequest, ImageBuilder, LogLine, LogQuery, Orchestrator, StepContext,
@@ -131,6 +131,11 @@ impl<R: Runtime> Orchestrator for Reconciler<R> {
 
     fn capabilities(&self) -> &Capabilities {
         self.runtime.capabilities()
+    }
+
+    /// What instances are asked to do is the same on every runtime: capabilities say it all.
+    fn refuses(&self, _: &App) -> Vec<Problem> {
+        Vec::new()
     }
 
     fn state(&self) -> &dyn StateStore {

@@ -28,15 +28,20 @@ fn user(part: &Part<'_>) -> Result<(Option<i64>, i64)> {
         let own = part.builds_image().then_some(NOBODY);
         return Ok((own, NOBODY));
     };
-    let (user, group) = text.split_once(':').unwrap_or((text, text));
-    let number = |text: &str| text.parse::<i64>().ok().filter(|id| *id >= 0);
-    match (number(user), number(group)) {
-        (Some(user), Some(group)) => Ok((Some(user), group)),
-        _ => {
+    match numbers(text) {
+        Some((user, group)) => Ok((Some(user), group)),
+        None => {
             let message = format!("`{text}` is no user by number; write it like 1000 or 1000:1000");
             Err(error(ErrorKind::Invalid, "make the objects", message).with("service", part.name))
         }
     }
+}
+
+/// A user and a group by their numbers; the group may be left out.
+pub(crate) fn numbers(text: &str) -> Option<(i64, i64)> {
+    let (user, group) = text.split_once(':').unwrap_or((text, text));
+    let number = |text: &str| text.parse::<i64>().ok().filter(|id| *id >= 0);
+    Some((number(user)?, number(group)?))
 }
 
 impl Part<'_> {
