@@ -68,12 +68,10 @@ impl Bed {
     }
 
     /// Runs a test, and removes its app.
-    fn run<F: Future<Output = ()> + Send>(
+    fn run<F: Future<Output = ()> + Send + 'static>(
         self,
         test: impl FnOnce(Arc<Self>, Deployer) -> F + Send + 'static,
-    ) where
-        F: 'static,
-    {
+    ) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let config = DockerConfig::new(self.host.clone());
