@@ -140,7 +140,7 @@ async fn the_report_is_up_to_date() {
     let folder = tempfile::tempdir().unwrap();
     for deployer in backends(folder.path()).await {
         let backend = deployer.backend();
-        let text = report(backend.name(), &backend.capabilities(), &projects);
+        let text = report(backend.name(), backend.capabilities(), &projects);
         sections.insert(backend.name().to_owned(), text);
     }
     let now = HEAD.to_owned() + &sections.into_values().collect::<String>();

@@ -65,10 +65,10 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// A part of the archive, hashed and compressed.
 fn compress(files: &[PathBuf], compression: &str) -> Result<Vec<u8>> {
     match compression {
-        "zstd" => {
-            let encoder = zstd::Encoder::new(Vec::new(), Compression::Zstd.level())?;
-            Ok(archive(files, encoder)?.finish()?)
-        }
+        "zstd" => Ok(zstd::bulk::compress(
+            &archive(files, Vec::with_capacity(AT_ONCE * 110_000))?,
+            Compression::Zstd.level(),
+        )?),
         _ => {
             let level = flate2::Compression::new(Compression::Gzip.level().unsigned_abs());
             Ok(archive(files, flate2::write::GzEncoder::new(Vec::new(), level))?.finish()?)

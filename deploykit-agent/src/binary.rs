@@ -19,7 +19,8 @@ pub const VARIABLE: &str = "DEPLOYKIT_AGENT";
 /// How long it may take to say its version.
 const ANSWER: Duration = Duration::from_secs(10);
 
-const OPERATION: &str = "find the agent";
+/// The operation of the errors of [`find`].
+pub const OPERATION: &str = "find the agent";
 
 /// Finds the program that this version of the library speaks with: where `configured` says, else
 /// where the environment variable `DEPLOYKIT_AGENT` says, else beside this program, else on `PATH`.

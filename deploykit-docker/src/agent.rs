@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
-    ContainerCreateBody, EndpointSettings, HostConfig, Mount, MountType, NetworkingConfig, PortMap,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, EndpointSettings, HostConfig, Mount, MountType, MountVolumeOptions,
+    MountVolumeOptionsDriverConfig, NetworkingConfig, PortMap, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
@@ -38,11 +39,40 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) labels: HashMap<String, String>,
     pub(crate) image: String,
-    /// Volumes and where they are mounted.
-    pub(crate) volumes: Vec<(String, String)>,
+    pub(crate) volume: Option<Volume>,
     /// Its network and its names there; nothing for one that talks to nobody.
     pub(crate) network: Option<(String, Vec<String>)>,
     pub(crate) ports: PortMap,
+}
+
+/// The volume of an agent, made with its container where it is not there: so nobody can remove it
+/// in between.
+pub(crate) struct Volume {
+    pub(crate) name: String,
+    pub(crate) target: &'static str,
+    pub(crate) labels: HashMap<String, String>,
+    /// Those of the engine's own kind of volume.
+    pub(crate) options: HashMap<String, String>,
+}
+
+impl From<Volume> for Mount {
+    fn from(volume: Volume) -> Self {
+        let driver = MountVolumeOptionsDriverConfig {
+            name: Some("local".to_owned()),
+            options: Some(volume.options),
+        };
+        Self {
+            typ: Some(MountType::VOLUME),
+            source: Some(volume.name),
+            target: Some(volume.target.to_owned()),
+            volume_options: Some(MountVolumeOptions {
+                labels: Some(volume.labels),
+                driver_config: Some(driver),
+                ..MountVolumeOptions::default()
+            }),
+            ..Self::default()
+        }
+    }
 }
 
 impl Spec {
@@ -54,12 +84,6 @@ impl Spec {
     pub(crate) async fn ensure(self, engine: &Engine, app: &AppName) -> Result<()> {
         const MAKE: &str = "start an agent";
         let exposed: Vec<String> = self.ports.keys().cloned().collect();
-        let mount = |(source, target): (String, String)| Mount {
-            typ: Some(MountType::VOLUME),
-            source: Some(source),
-            target: Some(target),
-            ..Mount::default()
-        };
         let networking = self.network.as_ref().map(|(network, aliases)| NetworkingConfig {
             endpoints_config: Some(HashMap::from([(
                 network.clone(),
@@ -72,7 +96,7 @@ impl Spec {
             labels: Some(self.labels),
             exposed_ports: Some(exposed),
             host_config: Some(HostConfig {
-                mounts: Some(self.volumes.into_iter().map(mount).collect()),
+                mounts: Some(self.volume.into_iter().map(Mount::from).collect()),
                 network_mode: Some(self.network.map_or("none".to_owned(), |(name, _)| name)),
                 port_bindings: Some(self.ports),
                 restart_policy: Some(RestartPolicy {

@@ -119,7 +119,7 @@ impl Docker {
                 name: name.clone(),
                 labels,
                 image: image.clone(),
-                volumes: Vec::new(),
+                volume: None,
                 network: Some((network.clone(), vec![spec.service.to_string()])),
                 ports: self.bindings(&ports),
             }

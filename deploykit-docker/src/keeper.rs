@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
@@ -20,6 +19,7 @@ use deploykit_core::{
     Entry, Error, ErrorKind, Expected, Fence, Lease, Result, SecretStore, SecretValue, StateStore,
 };
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
 
 use crate::agent::{self, STATE};
 use crate::engine::Engine;
@@ -133,8 +133,14 @@ impl Keepers {
         let _making = self.making.lock().await;
         for _ in 0..LOOKS {
             match self.try_start(app, new).await {
-                // Somebody else is removing it.
-                Err(e) if e.message().contains("removal") || is_unnamed(&e) => {
+                // Somebody else is removing it, or has just removed what it was to be made of.
+                Err(e) if e.message().contains("removal") => tokio::time::sleep(PAUSE).await,
+                Err(e) if e.operation() != REACH && is_passing(&e) && !e.is_retryable() => {
+                    tracing::debug!(error = %e, "the keeper is made once more");
+                    // Not one that runs.
+                    let options = RemoveContainerOptionsBuilder::new().v(true).build();
+                    let api = &self.engine.api;
+                    let _ = api.remove_container(&names::keeper(app), Some(options)).await;
                     tokio::time::sleep(PAUSE).await;
                 }
                 started => return started,
@@ -151,17 +157,17 @@ impl Keepers {
         }
         let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref()).await?;
         self.engine.ensure_network(app, &names::app_network(app), &[]).await?;
-        let volume = VolumeCreateRequest {
-            name: Some(names::state(app)),
-            labels: Some(names::labels(app, Role::State)),
-            ..VolumeCreateRequest::default()
+        let volume = agent::Volume {
+            name: names::state(app),
+            target: STATE,
+            labels: names::labels(app, Role::State),
+            options: HashMap::new(),
         };
-        self.engine.api.create_volume(volume).await.tried("make a volume")?;
         agent::Spec {
             name: names::keeper(app),
             labels: names::labels(app, Role::Keeper),
             image,
-            volumes: vec![(names::state(app), STATE.to_owned())],
+            volume: Some(volume),
             network: Some((names::app_network(app), Vec::new())),
             ports: HashMap::new(),
         }
@@ -200,7 +206,11 @@ impl Keepers {
             Err(cause) if crate::error::status(&cause) == Some(409) => return Ok(()),
             removed => removed.optional(REMOVE)?,
         };
-        self.engine.api.remove_network(&names::app_network(app)).await.optional(REMOVE)?;
+        match self.engine.api.remove_network(&names::app_network(app)).await {
+            // "has active endpoints": the same.
+            Err(cause) if crate::error::status(&cause) == Some(403) => return Ok(()),
+            removed => removed.optional(REMOVE)?,
+        };
         images::collect_agents(&self.engine, app).await
     }
 
@@ -213,9 +223,11 @@ impl Keepers {
     }
 }
 
-/// Whether the agent's image has gone with the keeper that somebody else has just removed.
-fn is_unnamed(cause: &Error) -> bool {
-    cause.kind() == ErrorKind::NotFound && cause.message().contains("o such image")
+/// Whether it may be otherwise when somebody has got done with removing a keeper.
+fn is_passing(cause: &Error) -> bool {
+    cause.is_retryable()
+        || cause.kind() == ErrorKind::NotFound
+            && cause.operation() != deploykit_agent::binary::OPERATION
 }
 
 fn missing(app: &AppName) -> Error {
@@ -285,13 +297,18 @@ impl StateStore for Keepers {
     }
 
     async fn acquire(&self, app: &AppName, holder: &str, ttl: Duration) -> Result<Lease> {
-        let keeper = self.make(app).await?;
-        match keeper.state.acquire(app, holder, ttl).await {
-            // Somebody has removed it since it was found.
-            Err(e) if e.operation() == REACH => {
-                self.make(app).await?.state.acquire(app, holder, ttl).await
+        let until = Instant::now() + PAUSE * LOOKS;
+        loop {
+            let acquired =
+                async { self.make(app).await?.state.acquire(app, holder, ttl).await }.await;
+            match acquired {
+                // Somebody gives the lock back, and removes the keeper that nothing needs any more.
+                Err(e) if is_passing(&e) && Instant::now() < until => {
+                    tracing::debug!(error = %e, "the keeper is asked once more");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                acquired => return acquired,
             }
-            answer => answer,
         }
     }
 

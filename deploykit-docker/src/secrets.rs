@@ -7,7 +7,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::RemoveVolumeOptionsBuilder;
 use deploykit_agent::control::SecretFile;
 use deploykit_core::model::AppName;
@@ -55,18 +54,17 @@ impl Docker {
         };
         let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=16m,mode=0755")];
         let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let volume = VolumeCreateRequest {
-            name: Some(name.clone()),
-            driver_opts: Some(HashMap::from(options)),
-            labels: Some(labels()),
-            ..VolumeCreateRequest::default()
+        let volume = agent::Volume {
+            name: name.clone(),
+            target: HELD,
+            labels: labels(),
+            options: HashMap::from(options),
         };
-        self.engine.api.create_volume(volume).await.tried(GIVE)?;
         agent::Spec {
             name: name.clone(),
             labels: labels(),
             image: agent::image(&self.engine, &self.cache, app, self.program.as_ref()).await?,
-            volumes: vec![(name.clone(), HELD.to_owned())],
+            volume: Some(volume),
             network: None,
             ports: HashMap::new(),
         }

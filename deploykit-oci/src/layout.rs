@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 pub use blob::{BlobReader, BlobWriter};
 use deploykit_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
+use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
 use crate::error::{error, on, on_path};
@@ -24,7 +25,9 @@ const INDEX: &str = "index.json";
 pub(crate) const LARGEST_DOCUMENT: u64 = 4 << 20;
 
 /// A folder of images. Blobs are named by their digest and appear whole or not at all; several
-/// processes may use one folder at once. Its functions block, on disk only.
+/// processes may use one folder at once. What a tag names survives a crash of the machine; what none
+/// names is found damaged after one at worst, never taken for whole. Its functions block, on disk
+/// only.
 ///
 /// ```
 /// # fn main() -> deploykit_core::Result<()> {
@@ -78,9 +81,14 @@ impl Layout {
         self.root.join("blobs/sha256").join(digest.hex())
     }
 
-    /// Whether a blob is there.
-    pub fn contains(&self, digest: &Digest) -> bool {
-        self.blob_path(digest).is_file()
+    /// Whether a blob is there, with all its bytes.
+    pub fn contains(&self, blob: &Descriptor) -> bool {
+        self.has(&blob.digest, blob.size)
+    }
+
+    /// A blob that a crash of the machine has cut short is not there.
+    fn has(&self, digest: &Digest, size: u64) -> bool {
+        fs::metadata(self.blob_path(digest)).is_ok_and(|m| m.is_file() && m.len() == size)
     }
 
     /// Starts a blob whose digest is not known yet.
@@ -195,15 +203,16 @@ impl Layout {
         })
     }
 
-    /// Lets a tag name an image from now on.
+    /// Lets a tag name an image from now on, once all of it is on disk.
     ///
     /// # Errors
     /// `NotFound` where the image is not here; of the file system else.
     pub fn tag(&self, tag: &str, image: &Descriptor) -> Result<()> {
-        if !self.contains(&image.digest) {
+        if !self.contains(image) {
             let missing = error(ErrorKind::NotFound, "tag an image", "it is not in this store");
             return Err(missing.with("tag", tag).with("digest", &image.digest));
         }
+        self.sync(image)?;
         let _lock = self.lock()?;
         let mut index = self.index()?;
         index.manifests.retain(|d| d.annotations.get(TAG).is_none_or(|name| name != tag));
@@ -211,6 +220,36 @@ impl Layout {
         named.annotations.insert(TAG.to_owned(), tag.to_owned());
         index.manifests.push(named);
         self.replace(INDEX, &document(&index)?)
+    }
+
+    /// Waits until an image is on disk. Parts that are not here are left out: an index may name
+    /// platforms that were not pulled.
+    fn sync(&self, image: &Descriptor) -> Result<()> {
+        let mut waiting = vec![image.clone()];
+        while let Some(blob) = waiting.pop() {
+            let path = self.blob_path(&blob.digest);
+            let failed = on_path("write the image store", &path);
+            match File::open(&path) {
+                Ok(file) => file.sync_data().map_err(failed)?,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(failed(e)),
+            }
+            match blob.media_type.as_str() {
+                media_type::INDEX | media_type::DOCKER_INDEX => {
+                    let index: Index = self.read_document(&blob.digest, media_type::INDEX)?;
+                    waiting.extend(index.manifests);
+                }
+                media_type::MANIFEST | media_type::DOCKER_MANIFEST => {
+                    let manifest = self.manifest(&blob.digest)?;
+                    waiting.push(manifest.config);
+                    waiting.extend(manifest.layers);
+                }
+                _ => {}
+            }
+        }
+        let folder = self.root.join("blobs/sha256");
+        let failed = on_path("write the image store", &folder);
+        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(failed)
     }
 
     fn index(&self) -> Result<Index> {
@@ -232,15 +271,30 @@ impl Layout {
         Ok(file)
     }
 
-    /// Replaces a file at once.
-    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    /// Replaces a file at once, and waits until it is on disk.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let file = self.written(bytes)?;
         let path = self.root.join(name);
         let failed = on_path("write the image store", &path);
-        let mut file = tempfile::NamedTempFile::new_in(self.work()).map_err(&failed)?;
-        file.write_all(bytes).map_err(&failed)?;
         file.as_file().sync_data().map_err(&failed)?;
         file.persist(&path).map_err(|e| failed(e.error))?;
         Ok(())
+    }
+
+    /// Replaces a file at once that is no loss where a crash of the machine damages it.
+    pub(crate) fn remember(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.root.join(name);
+        let failed = on_path("write the image store", &path);
+        self.written(bytes)?.persist(&path).map_err(|e| failed(e.error))?;
+        Ok(())
+    }
+
+    fn written(&self, bytes: &[u8]) -> Result<NamedTempFile> {
+        let work = self.work();
+        let failed = on_path("write the image store", &work);
+        let mut file = NamedTempFile::new_in(&work).map_err(&failed)?;
+        file.write_all(bytes).map_err(&failed)?;
+        Ok(file)
     }
 
     pub(crate) fn work(&self) -> PathBuf {

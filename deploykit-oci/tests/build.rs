@@ -246,6 +246,45 @@ fn a_damaged_blob_is_never_taken_for_whole() {
     assert_eq!(Layout::open(store.path()).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
+#[test]
+fn a_layer_of_several_frames_is_read_whole() {
+    let (source, store) = (folder(), folder());
+    // Frames end within the second file, and at no end of an entry.
+    let large = [noise(1, 5 << 20), vec![b'x'; 5 << 20]].concat();
+    write(source.path(), "a", b"small");
+    write(source.path(), "b", &large);
+    write(source.path(), "c", b"last");
+    let layout = Layout::open(store.path()).unwrap();
+    let mut recipe = scratch(source.path());
+    recipe.compression = Compression::Zstd;
+    let entries = entries(&layout, &recipe.build(&layout).unwrap());
+    let contents: Vec<&[u8]> =
+        ["srv/a", "srv/b", "srv/c"].iter().map(|path| entries[*path].4.as_slice()).collect();
+    assert!(contents == [b"small".as_slice(), &large, b"last"]);
+}
+
+#[test]
+fn a_blob_that_was_cut_short_is_built_again() {
+    let (source, store) = (folder(), folder());
+    write(source.path(), "a", &noise(1, 10_000));
+    std::thread::sleep(Duration::from_millis(150));
+    let layout = Layout::open(store.path()).unwrap();
+    let image = scratch(source.path()).build(&layout).unwrap();
+    let layer = layout.manifest(&image.digest).unwrap().layers.remove(0);
+    for blob in [&layer, &image] {
+        assert!(layout.contains(blob));
+        // As a crash of the machine may leave it.
+        let path = store.path().join("blobs/sha256").join(blob.digest.hex());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(100).unwrap();
+        assert!(!layout.contains(blob));
+    }
+    assert_eq!(layout.tag("one", &image).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(scratch(source.path()).build(&layout).unwrap(), image);
+    layout.tag("one", &image).unwrap();
+    assert_eq!(entries(&layout, &image)["srv/a"].4, noise(1, 10_000));
+}
+
 /// Run by the next test in processes of their own: builds and tags into the store that it names.
 #[test]
 fn one_of_two_builders() {

@@ -93,7 +93,7 @@ async fn connect(bed: Bed, host: Host, agent: PathBuf) -> Connected {
 
 /// Every container, network and volume of this process's apps. Images that were prepared and never
 /// applied stay for the next apply: they are removed here.
-fn left(host: &Host) -> Vec<String> {
+pub fn left(host: &Host) -> Vec<String> {
     let mine = format!("kit-{:x}-", std::process::id());
     let list = |arguments: &[&str]| docker(host, arguments).unwrap();
     let mut left: Vec<String> = Vec::new();

@@ -31,14 +31,14 @@ pub(super) fn layer(recipe: &Recipe, layout: &Layout, part: &Part<'_>) -> Result
     let name = format!(".cache/{}", key(recipe, part).hex());
     let known = fs::read(layout.path().join(&name)).ok();
     let known: Option<Known> = known.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if let Some(Known { layer, diff_id }) = known.filter(|k| layout.contains(&k.layer.digest)) {
+    if let Some(Known { layer, diff_id }) = known.filter(|k| layout.contains(&k.layer)) {
         return Ok(Layer { descriptor: layer, diff_id, is_new: false });
     }
     let before = SystemTime::now();
     let built = write_layer::write(recipe, layout, part)?;
     if is_at_rest(part, before) {
         let known = Known { layer: built.descriptor.clone(), diff_id: built.diff_id.clone() };
-        let kept = serde_json::to_vec(&known).map(|bytes| layout.replace(&name, &bytes));
+        let kept = serde_json::to_vec(&known).map(|bytes| layout.remember(&name, &bytes));
         if let Err(error) =
             kept.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string()))
         {
@@ -63,7 +63,7 @@ fn is_at_rest(part: &Part<'_>, before: SystemTime) -> bool {
 
 /// All that a layer's bytes depend on, with each file's metadata for its content.
 fn key(recipe: &Recipe, part: &Part<'_>) -> Digest {
-    let mut hasher = Sha256::new_with_prefix("v2");
+    let mut hasher = Sha256::new_with_prefix("v3");
     hasher.update([recipe.compression as u8]);
     hasher.update(recipe.compression.level().to_le_bytes());
     hasher.update(recipe.epoch.to_le_bytes());

@@ -28,7 +28,7 @@ pub(super) fn write(recipe: &Recipe, layout: &Layout, part: &Part<'_>) -> Result
     let blob = layout.writer()?;
     let (media_type, diff_id, blob) = match recipe.compression {
         Compression::Zstd => {
-            let encoder = zstd::Encoder::new(blob, recipe.compression.level()).map_err(failed)?;
+            let encoder = Frames::new(blob, recipe.compression.level()).map_err(failed)?;
             let (diff_id, encoder) = write_tar(recipe, encoder, part)?;
             (media_type::LAYER_ZSTD, diff_id, encoder.finish().map_err(failed)?)
         }
@@ -163,6 +163,57 @@ fn check_unchanged(file: &File, source: &Path, stat: &Stat) -> Result<()> {
 fn changed(source: &Path) -> Error {
     let message = "the file changed while it was read; build again when it rests";
     error(ErrorKind::Conflict, WRITE, message).with("path", source.display())
+}
+
+/// Compresses with zstd, so many bytes at a time to a frame of their own; whoever decompresses reads
+/// one frame after the other. A compressor that has its whole input before it takes a third less
+/// time than one whose input goes round in a ring.
+struct Frames<W> {
+    inner: W,
+    compressor: zstd::bulk::Compressor<'static>,
+    piece: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+/// What a frame holds, in bytes before compression.
+const FRAME: usize = 4 << 20;
+
+impl<W: Write> Frames<W> {
+    fn new(inner: W, level: i32) -> io::Result<Self> {
+        Ok(Self {
+            inner,
+            compressor: zstd::bulk::Compressor::new(level)?,
+            piece: Vec::with_capacity(FRAME),
+            frame: Vec::with_capacity(zstd::zstd_safe::compress_bound(FRAME)),
+        })
+    }
+
+    fn write_frame(&mut self) -> io::Result<()> {
+        self.frame.clear();
+        self.compressor.compress_to_buffer(&self.piece, &mut self.frame)?;
+        self.piece.clear();
+        self.inner.write_all(&self.frame)
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        self.write_frame()?;
+        Ok(self.inner)
+    }
+}
+
+impl<W: Write> Write for Frames<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.piece.len() == FRAME {
+            self.write_frame()?;
+        }
+        let taken = bytes.len().min(FRAME - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 struct Hashed<W> {

@@ -56,7 +56,8 @@ impl Compression {
     /// The compressor's own number for how hard it tries.
     pub fn level(self) -> i32 {
         match self {
-            Self::Gzip => 6,
+            // Hardly larger than at 6, in three quarters of the time.
+            Self::Gzip => 4,
             Self::Zstd => 3,
         }
     }
@@ -112,7 +113,7 @@ impl Recipe {
                 .with("wanted", format!("{}/{}", platform.os, platform.architecture))
                 .with("found", format!("{}/{}", found.os, found.architecture)));
         }
-        if let Some(missing) = manifest.layers.iter().find(|l| !layout.contains(&l.digest)) {
+        if let Some(missing) = manifest.layers.iter().find(|l| !layout.contains(l)) {
             let missing = &missing.digest;
             return Err(wrong(ErrorKind::NotFound, "a layer is missing; pull it again")
                 .with("layer", missing));

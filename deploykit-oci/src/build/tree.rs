@@ -77,19 +77,24 @@ impl Tree {
 
     /// Puts an entry at a path, and folders above it.
     pub(super) fn insert(&mut self, path: String, entry: Entry) -> Result<()> {
-        for (slash, _) in path.match_indices('/') {
-            let folder = self.0.entry(path[..slash].to_owned()).or_insert_with(Entry::folder);
-            if !matches!(folder.content, Content::Folder) {
-                let wrong = error(ErrorKind::Invalid, COPY, "a file is put below another file");
+        let is_folder = |entry: &Entry| matches!(entry.content, Content::Folder);
+        // Most often the folder right above is there, and then all are.
+        for (slash, _) in path.rmatch_indices('/') {
+            match self.0.get(&path[..slash]) {
+                Some(above) if is_folder(above) => break,
+                Some(_) => {
+                    let wrong = error(ErrorKind::Invalid, COPY, "a file is put below another file");
+                    return Err(wrong.with("target", path));
+                }
+                None => self.0.insert(path[..slash].to_owned(), Entry::folder()),
+            };
+        }
+        if !is_folder(&entry) && self.0.get(&path).is_some_and(is_folder) {
+            let below = format!("{path}/");
+            if self.0.range(below.clone()..).next().is_some_and(|(p, _)| p.starts_with(&below)) {
+                let wrong = error(ErrorKind::Invalid, COPY, "a file is put where a folder is");
                 return Err(wrong.with("target", path));
             }
-        }
-        let below = format!("{path}/");
-        let has_below =
-            self.0.range(below.clone()..).next().is_some_and(|(p, _)| p.starts_with(&below));
-        if has_below && !matches!(entry.content, Content::Folder) {
-            let wrong = error(ErrorKind::Invalid, COPY, "a file is put where a folder is");
-            return Err(wrong.with("target", path));
         }
         self.0.insert(path, entry);
         Ok(())
@@ -148,11 +153,14 @@ impl Tree {
     ) -> Result<()> {
         let folder = root.join(inside);
         let failed = on_path(COPY, &folder);
-        let mut names = Vec::new();
+        // All at once: folders are not kept open while what is in them is walked.
+        let mut found = Vec::new();
         for entry in fs::read_dir(&folder).map_err(&failed)? {
-            names.push(entry.map_err(&failed)?.file_name());
+            let entry = entry.map_err(&failed)?;
+            let metadata = entry.metadata().map_err(on_path(COPY, &entry.path()))?;
+            found.push((entry.file_name(), metadata));
         }
-        for name in names {
+        for (name, metadata) in found {
             let path = folder.join(&name);
             let Some(name) = name.to_str() else {
                 let wrong = error(ErrorKind::Invalid, COPY, "the name is not UTF-8; rename it");
@@ -160,7 +168,6 @@ impl Tree {
             };
             let inside = join(inside, name);
             let excluded = options.ignore.excludes(&inside);
-            let metadata = fs::symlink_metadata(&path).map_err(on_path(COPY, &path))?;
             if metadata.is_dir() {
                 if !excluded {
                     self.insert(

@@ -53,13 +53,12 @@ impl BlobWriter {
     }
 
     fn place(self, digest: &Digest) -> Result<()> {
-        let path = self.layout.blob_path(digest);
-        let failed = on_path("store a blob", &path);
-        if !path.is_file() {
+        if !self.layout.has(digest, self.size) {
+            let path = self.layout.blob_path(digest);
+            let failed = on_path("store a blob", &path);
             // Read-only, since its name says what is in it.
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o444);
             self.file.as_file().set_permissions(mode).map_err(&failed)?;
-            self.file.as_file().sync_data().map_err(&failed)?;
             self.file.persist(&path).map_err(|e| failed(e.error))?;
         }
         Ok(())

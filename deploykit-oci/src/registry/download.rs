@@ -56,7 +56,7 @@ impl RegistryClient {
     ) -> Result<()> {
         let place = from.at(blob.digest.clone());
         self.tell(Transfer::Started { digest: blob.digest.clone(), size: blob.size });
-        let outcome = match layout.contains(&blob.digest) {
+        let outcome = match layout.contains(&blob) {
             true => Outcome::Existing,
             false => {
                 let stored = self.download_missing(&place, &blob, layout).await;

@@ -1,5 +1,6 @@
 //! How the failures of a registry become errors, and which of them may pass.
 
+use std::error::Error as StdError;
 use std::time::{Duration, Instant, SystemTime};
 
 use deploykit_core::{Error, ErrorKind};
@@ -81,29 +82,27 @@ impl Budget {
     }
 }
 
+/// What an error was caused by. What is wrapped as an error of input and output is no source of it.
+fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
 /// A request that got no answer.
 pub(super) fn unreachable(host: &str, cause: hyper_util::client::legacy::Error) -> Failure {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&cause);
-    while let Some(inner) = source {
-        // What a connector reports is wrapped as an error of input and output.
-        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref());
-        if inner.is::<rustls::Error>() || wrapped.is_some_and(|e| e.is::<rustls::Error>()) {
-            let message = format!(
-                "the encrypted connection is refused: {inner}; where its certificate is of an \
-                 authority of your own, name that one's file among the ca_files"
-            );
-            return error(ErrorKind::Failed, "connect to a registry", message)
-                .with("registry", host)
-                .into();
-        }
-        source = inner.source();
+    let causes = || std::iter::successors(Some(&cause as &(dyn StdError + 'static)), |e| below(*e));
+    if let Some(refusal) = causes().find(|e| e.is::<rustls::Error>()) {
+        let message = format!(
+            "the encrypted connection is refused: {refusal}; where its certificate is of an \
+             authority of your own, name that one's file among the ca_files"
+        );
+        return error(ErrorKind::Failed, "connect to a registry", message)
+            .with("registry", host)
+            .into();
     }
-    let mut reasons = vec![cause.to_string()];
-    let mut source = std::error::Error::source(&cause);
-    while let Some(inner) = source {
-        reasons.push(inner.to_string());
-        source = inner.source();
-    }
+    let reasons: Vec<String> = causes().map(ToString::to_string).collect();
     // The connector has no type for it; a test holds it to this text.
     let is_unknown = reasons.iter().any(|reason| reason == "dns error");
     let (operation, message) = match cause.is_connect() {

@@ -64,7 +64,7 @@ impl RegistryClient {
         document: &Descriptor,
         layout: &Layout,
     ) -> Result<Document> {
-        if layout.contains(&document.digest) {
+        if layout.contains(document) {
             let bytes = layout.read(&document.digest)?;
             return Ok(Document { descriptor: document.clone(), bytes });
         }

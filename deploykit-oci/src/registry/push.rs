@@ -143,7 +143,7 @@ impl RegistryClient {
             return Ok(());
         }
         let path = layout.blob_path(&blob.digest);
-        if !layout.contains(&blob.digest) {
+        if !layout.contains(&blob) {
             let message = "the store doesn't have all of it; pull or build it again";
             return Err(error(ErrorKind::NotFound, PUSH, message).with("digest", &blob.digest));
         }

@@ -1,0 +1,123 @@
+//! A lease of etcd, with what is under it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deploykit_core::Result;
+use etcd_client::{
+    Client, Compare, CompareOp, Error, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp,
+};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::CALL;
+use crate::error::{of_etcd, timed_out};
+use crate::keeper::Leased;
+
+/// Until what failed is tried again.
+const AGAIN: Duration = Duration::from_millis(300);
+
+pub(super) struct Lease {
+    client: Client,
+    ttl: Duration,
+    pub(super) id: i64,
+    /// By this client's clock it lives at least until then.
+    pub(super) until: Instant,
+    /// When it is to be renewed.
+    next: Instant,
+    stream: Option<(LeaseKeeper, LeaseKeepAliveStream)>,
+}
+
+impl Lease {
+    pub(super) fn new(client: Client, ttl: Duration) -> Self {
+        let now = Instant::now();
+        Self { client, ttl, id: 0, until: now, next: now, stream: None }
+    }
+
+    fn renewed(&mut self, sent: Instant, seconds: i64) {
+        let lives = Duration::from_secs(seconds.unsigned_abs());
+        self.until = sent + lives;
+        self.next = sent + lives / 3;
+    }
+
+    async fn answer(&mut self) -> Result<i64, Error> {
+        let (keeper, stream) = match &mut self.stream {
+            Some(open) => open,
+            none => none.insert(self.client.lease_keep_alive(self.id).await?),
+        };
+        keeper.keep_alive().await?;
+        let answer = stream.message().await?;
+        answer.map(|answer| answer.ttl()).ok_or_else(|| Error::WatchError("it ended".into()))
+    }
+
+    async fn within<T>(
+        operation: &str,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T> {
+        let answer = timeout(CALL, call).await.map_err(|_| timed_out("etcd", operation))?;
+        answer.map_err(|error| of_etcd(operation, error))
+    }
+}
+
+#[async_trait]
+impl Leased for Lease {
+    async fn begin(&mut self) -> Result<()> {
+        self.stream = None;
+        let sent = Instant::now();
+        let seconds = i64::try_from(self.ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX).max(1);
+        let granted =
+            Self::within("ask for a lease", self.client.lease_grant(seconds, None)).await?;
+        self.id = granted.id();
+        self.renewed(sent, granted.ttl());
+        Ok(())
+    }
+
+    async fn write(&mut self, entries: &[(String, Vec<u8>)]) -> Result<()> {
+        let put = |(key, value): &(String, Vec<u8>)| {
+            let options = PutOptions::new().with_lease(self.id);
+            TxnOp::put(key.as_str(), value.clone(), Some(options))
+        };
+        let all = Txn::new().and_then(entries.iter().map(put).collect::<Vec<_>>());
+        Self::within("register", self.client.txn(all)).await?;
+        Ok(())
+    }
+
+    async fn remove(&mut self, key: &str) -> Result<()> {
+        let ours = Compare::lease(key, CompareOp::Equal, self.id);
+        let remove = Txn::new().when([ours]).and_then([TxnOp::delete(key, None)]);
+        Self::within("deregister", self.client.txn(remove)).await?;
+        Ok(())
+    }
+
+    async fn due(&mut self) {
+        sleep_until(self.next).await;
+    }
+
+    async fn renew(&mut self) -> Result<bool> {
+        let sent = Instant::now();
+        let lost = |error: &Error| match error {
+            Error::LeaseKeepAliveError(message) => message.contains("not found"),
+            Error::GRpcStatus(status) => status.code() as i32 == 5,
+            _ => false,
+        };
+        let error = match timeout(CALL.min(self.ttl / 3), self.answer()).await {
+            Ok(Ok(seconds)) if seconds > 0 => {
+                self.renewed(sent, seconds);
+                return Ok(true);
+            }
+            Ok(Ok(_)) => return Ok(false),
+            Ok(Err(error)) if lost(&error) => return Ok(false),
+            Ok(Err(error)) => of_etcd("renew a lease", error),
+            Err(_) => timed_out("etcd", "renew a lease"),
+        };
+        self.stream = None;
+        self.next = Instant::now() + AGAIN;
+        Err(error)
+    }
+
+    async fn end(&mut self) {
+        if self.id != 0 {
+            // It would end by itself.
+            let _ = Self::within("end a lease", self.client.lease_revoke(self.id)).await;
+        }
+    }
+}
