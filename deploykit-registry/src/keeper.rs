@@ -56,7 +56,8 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn start(leased: impl Leased) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let task = Task { leased, live: false, entries: BTreeMap::new(), removing: BTreeSet::new() };
+        let task =
+            Task { leased, live: false, entries: BTreeMap::new(), removing: BTreeSet::new() };
         tokio::spawn(task.run(receiver));
         Self { commands, numbers: Arc::default() }
     }
@@ -164,7 +165,8 @@ impl<L: Leased> Task<L> {
         }
         let result = self.settle(changed.into_iter().collect()).await;
         for (key, number, reply) in written {
-            if result.is_err() && self.entries.get(&key).is_some_and(|(newest, _)| *newest == number)
+            if result.is_err()
+                && self.entries.get(&key).is_some_and(|(newest, _)| *newest == number)
             {
                 // Nobody holds what was refused; it may have been written all the same.
                 self.entries.remove(&key);
