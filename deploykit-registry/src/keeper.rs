@@ -132,7 +132,7 @@ impl<L: Leased> Task<L> {
                 () = self.leased.due(), if self.live && self.removing.is_empty() => {
                     self.renew().await;
                 }
-                () = tokio::time::sleep(AGAIN), if !idle && !(self.live && self.removing.is_empty()) => {
+                () = tokio::time::sleep(AGAIN), if !(idle || self.live && self.removing.is_empty()) => {
                     if let Err(error) = self.settle(Vec::new()).await {
                         tracing::warn!(%error, "registrations are not written; trying again");
                     }
@@ -228,7 +228,7 @@ impl<L: Leased> Task<L> {
 
 /// One result for several who wait for it.
 fn same(result: &Result<()>) -> Result<()> {
-    result.as_ref().map(|()| ()).map_err(|error| {
+    result.as_ref().copied().map_err(|error| {
         let copy = Error::new(error.kind(), error.operation(), error.message());
         let copy = copy.on(error.backend().unwrap_or("registry"));
         error.context().iter().fold(copy, |copy, (key, value)| copy.with(key.as_str(), value))

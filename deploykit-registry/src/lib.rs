@@ -12,6 +12,7 @@
 mod balance;
 mod config;
 pub mod curator;
+#[cfg(any(feature = "etcd", feature = "zookeeper"))]
 mod error;
 #[cfg(feature = "etcd")]
 mod etcd;

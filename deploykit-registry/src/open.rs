@@ -21,8 +21,10 @@ pub async fn open(url: &str) -> Result<Arc<dyn ServiceRegistry>> {
         Scheme::Etcd => Ok(Arc::new(crate::Etcd::open(config).await?)),
         #[cfg(feature = "zookeeper")]
         Scheme::ZooKeeper => Ok(Arc::new(crate::ZooKeeper::open(config).await?)),
-        #[cfg(not(all(feature = "etcd", feature = "zookeeper")))]
-        scheme => Err(off(scheme)),
+        #[cfg(not(feature = "etcd"))]
+        Scheme::Etcd => Err(off("etcd (which needs `protoc` where it is built)")),
+        #[cfg(not(feature = "zookeeper"))]
+        Scheme::ZooKeeper => Err(off("zookeeper")),
     }
 }
 
@@ -37,8 +39,10 @@ pub async fn coordinator(url: &str) -> Result<Arc<dyn Coordinator>> {
         Scheme::Etcd => Ok(Arc::new(crate::Etcd::open(config).await?)),
         #[cfg(feature = "zookeeper")]
         Scheme::ZooKeeper => Ok(Arc::new(crate::ZooKeeper::open(config).await?)),
-        #[cfg(not(all(feature = "etcd", feature = "zookeeper")))]
-        scheme => Err(off(scheme)),
+        #[cfg(not(feature = "etcd"))]
+        Scheme::Etcd => Err(off("etcd (which needs `protoc` where it is built)")),
+        #[cfg(not(feature = "zookeeper"))]
+        Scheme::ZooKeeper => Err(off("zookeeper")),
     }
 }
 
@@ -57,11 +61,7 @@ pub async fn from_env() -> Result<Arc<dyn ServiceRegistry>> {
 }
 
 #[cfg(not(all(feature = "etcd", feature = "zookeeper")))]
-fn off(scheme: Scheme) -> Error {
-    let feature = match scheme {
-        Scheme::Etcd => "etcd (which needs `protoc` where it is built)",
-        Scheme::ZooKeeper => "zookeeper",
-    };
+fn off(feature: &str) -> Error {
     let message = format!("it is not compiled in; turn on the feature {feature}");
     Error::new(ErrorKind::Unsupported, "open a registry", message)
 }

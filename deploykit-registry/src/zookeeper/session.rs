@@ -61,9 +61,8 @@ impl Leased for Session {
     }
 
     async fn due(&mut self) {
-        match &mut self.open {
-            Some((_, states)) => while !states.changed().await.is_terminated() {},
-            None => {}
+        if let Some((_, states)) = &mut self.open {
+            while !states.changed().await.is_terminated() {}
         }
     }
 
