@@ -38,6 +38,8 @@ pub use deploykit_k8s as k8s;
 pub use deploykit_local as local;
 #[cfg(feature = "oci")]
 pub use deploykit_oci as oci;
+#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+pub use deploykit_registry as registry;
 pub use open::open;
 
 /// Lets this program serve as the supervisor of the local backend: call it first in `main`, before

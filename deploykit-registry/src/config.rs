@@ -73,7 +73,8 @@ impl RegistryConfig {
             Some((_, after)) if !after.ends_with(']') => host.to_owned(),
             _ => format!("{host}:{port}"),
         };
-        let hosts: Vec<_> = hosts.split(',').filter(|host| !host.is_empty()).map(with_port).collect();
+        let hosts: Vec<_> =
+            hosts.split(',').filter(|host| !host.is_empty()).map(with_port).collect();
         if hosts.is_empty() {
             problem("there is no host".into(), "etcd://127.0.0.1:2379/shop");
         }

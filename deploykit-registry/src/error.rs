@@ -47,10 +47,16 @@ pub(crate) fn of_zookeeper(operation: &str, error: zookeeper_client::Error) -> E
         E::BadArguments(_) => (ErrorKind::Invalid, "the arguments are wrong"),
         E::Unimplemented => (ErrorKind::Unsupported, "the server knows no such call"),
         E::Timeout => (ErrorKind::Timeout, "no server answered in time"),
-        E::NoHosts | E::SessionExpired | E::ConnectionLoss | E::SessionMoved | E::ClientClosed
-        | E::Throttled | E::NotReadOnly => {
-            (ErrorKind::Unavailable, "no server answered; check the addresses, and whether most run")
-        }
+        E::NoHosts
+        | E::SessionExpired
+        | E::ConnectionLoss
+        | E::SessionMoved
+        | E::ClientClosed
+        | E::Throttled
+        | E::NotReadOnly => (
+            ErrorKind::Unavailable,
+            "no server answered; check the addresses, and whether most run",
+        ),
         _ => (ErrorKind::Failed, "it failed"),
     };
     Error::new(kind, operation, message).on("zookeeper").because(error)
@@ -58,5 +64,6 @@ pub(crate) fn of_zookeeper(operation: &str, error: zookeeper_client::Error) -> E
 
 /// A call that took longer than it may.
 pub(crate) fn timed_out(backend: &str, operation: &str) -> Error {
-    Error::new(ErrorKind::Timeout, operation, "no answer in time; trying again may help").on(backend)
+    Error::new(ErrorKind::Timeout, operation, "no answer in time; trying again may help")
+        .on(backend)
 }

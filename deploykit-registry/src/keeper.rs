@@ -56,7 +56,8 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn start(leased: impl Leased) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let task = Task { leased, live: false, entries: BTreeMap::new(), removing: BTreeSet::new() };
+        let task =
+            Task { leased, live: false, entries: BTreeMap::new(), removing: BTreeSet::new() };
         tokio::spawn(task.run(receiver));
         Self { commands, numbers: Arc::default() }
     }
@@ -131,7 +132,7 @@ impl<L: Leased> Task<L> {
                 () = self.leased.due(), if self.live && self.removing.is_empty() => {
                     self.renew().await;
                 }
-                () = tokio::time::sleep(AGAIN), if !idle && !(self.live && self.removing.is_empty()) => {
+                () = tokio::time::sleep(AGAIN), if !(idle || self.live && self.removing.is_empty()) => {
                     if let Err(error) = self.settle(Vec::new()).await {
                         tracing::warn!(%error, "registrations are not written; trying again");
                     }
@@ -164,7 +165,8 @@ impl<L: Leased> Task<L> {
         }
         let result = self.settle(changed.into_iter().collect()).await;
         for (key, number, reply) in written {
-            if result.is_err() && self.entries.get(&key).is_some_and(|(newest, _)| *newest == number)
+            if result.is_err()
+                && self.entries.get(&key).is_some_and(|(newest, _)| *newest == number)
             {
                 // Nobody holds what was refused; it may have been written all the same.
                 self.entries.remove(&key);
@@ -226,7 +228,7 @@ impl<L: Leased> Task<L> {
 
 /// One result for several who wait for it.
 fn same(result: &Result<()>) -> Result<()> {
-    result.as_ref().map(|()| ()).map_err(|error| {
+    result.as_ref().copied().map_err(|error| {
         let copy = Error::new(error.kind(), error.operation(), error.message());
         let copy = copy.on(error.backend().unwrap_or("registry"));
         error.context().iter().fold(copy, |copy, (key, value)| copy.with(key.as_str(), value))

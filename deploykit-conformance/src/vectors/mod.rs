@@ -4,6 +4,7 @@
 
 mod compose;
 mod compose_load;
+mod curator;
 mod dockerfile_parse;
 mod dockerignore_match;
 mod image_reference;
@@ -48,6 +49,7 @@ pub struct Outcome {
 
 /// Every kind that is checked here.
 pub const KINDS: &[Kind] = &[
+    lines("curator-service-instance", "curator-service-instance.jsonl", curator::check),
     lines("dockerfile-parse", "dockerfile-parse.jsonl", dockerfile_parse::check),
     lines("dockerignore-match", "dockerignore-match.jsonl", dockerignore_match::check),
     lines("image-reference", "image-reference.jsonl", image_reference::check),

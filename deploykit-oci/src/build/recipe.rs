@@ -56,8 +56,8 @@ impl Compression {
     /// The compressor's own number for how hard it tries.
     pub fn level(self) -> i32 {
         match self {
-            // Hardly larger than at 6, in three quarters of the time.
-            Self::Gzip => 4,
+            // Some per cent larger than at 6, in half the time.
+            Self::Gzip => 2,
             Self::Zstd => 3,
         }
     }

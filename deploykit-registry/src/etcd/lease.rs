@@ -49,10 +49,7 @@ impl Lease {
         answer.map(|answer| answer.ttl()).ok_or_else(|| Error::WatchError("it ended".into()))
     }
 
-    async fn within<T>(
-        operation: &str,
-        call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T> {
+    async fn within<T>(operation: &str, call: impl Future<Output = Result<T, Error>>) -> Result<T> {
         let answer = timeout(CALL, call).await.map_err(|_| timed_out("etcd", operation))?;
         answer.map_err(|error| of_etcd(operation, error))
     }

@@ -142,9 +142,8 @@ impl Etcd {
 
     async fn follow(&self, service: &ServiceName) -> Result<Follow<Registered>> {
         let of = service.clone();
-        let read = move |id: &str, entry: &etcd_client::KeyValue| {
-            naming::read(&of, id, entry.value())
-        };
+        let read =
+            move |id: &str, entry: &etcd_client::KeyValue| naming::read(&of, id, entry.value());
         Follow::start(self.clone(), self.service(service), read).await
     }
 }
