@@ -10,7 +10,7 @@ use bollard::query_parameters::{
 };
 use deploykit_core::model::{AppName, ImageRef, ImageSpec, ResolvedImage};
 use deploykit_core::{Error, ErrorKind, ImageBuilder, ResolvedApp, Result};
-use deploykit_oci::{Compression, Layout, Recipe, Reference};
+use deploykit_oci::{Compression, Digest, Images, Layout, Recipe, Reference, RegistryClient};
 use futures_util::StreamExt as _;
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
@@ -21,6 +21,8 @@ use crate::runtime::Docker;
 
 /// How much of a digest is in a tag.
 const SHORT: usize = 32;
+/// What is built is decompressed again on its way to the engine.
+const COMPRESSION: Compression = Compression::Zstd;
 /// How much of an image is on its way at once, in bytes.
 const PIPE: usize = 1 << 20;
 
@@ -36,6 +38,20 @@ impl Cache {
         });
         Self(Arc::new(base.join("deploykit/images")))
     }
+
+    async fn open(&self) -> Result<Layout> {
+        let folder = Arc::clone(&self.0);
+        off_thread(move || Layout::open(folder.as_path())).await
+    }
+}
+
+const LOAD: &str = "load an image into the engine";
+
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let joined = |e: tokio::task::JoinError| error(ErrorKind::Failed, LOAD, e.to_string());
+    tokio::task::spawn_blocking(work).await.map_err(joined)?
 }
 
 /// Builds an image and loads it, where the engine does not have it yet. Returns its name there
@@ -47,19 +63,32 @@ pub(crate) async fn load(
     prefix: &str,
     recipe: impl FnOnce() -> Result<Recipe> + Send + 'static,
 ) -> Result<(String, String)> {
-    const LOAD: &str = "load an image into the engine";
-    let folder = Arc::clone(&cache.0);
-    let built = tokio::task::spawn_blocking(move || {
-        let layout = Layout::open(folder.as_path())?;
-        let mut recipe = recipe()?;
-        // It is decompressed again on its way to the engine.
-        recipe.compression = Compression::Zstd;
-        let image = recipe.build(&layout)?;
-        let config = layout.manifest(&image.digest)?.config.digest;
-        Ok::<_, Error>((layout, image.digest, config))
+    let layout = cache.open().await?;
+    let built = off_thread({
+        let layout = layout.clone();
+        move || {
+            let mut recipe = recipe()?;
+            recipe.compression = COMPRESSION;
+            recipe.build(&layout)
+        }
     });
-    let joined = |e: tokio::task::JoinError| error(ErrorKind::Failed, LOAD, e.to_string());
-    let (layout, manifest, config) = built.await.map_err(joined)??;
+    let manifest = built.await?.digest;
+    give(of, layout, manifest, app, prefix).await
+}
+
+/// Loads an image of a layout, as [`load`] does.
+async fn give(
+    of: &Engine,
+    layout: Layout,
+    manifest: Digest,
+    app: &AppName,
+    prefix: &str,
+) -> Result<(String, String)> {
+    let (layout, manifest, config) = off_thread(move || {
+        let config = layout.manifest(&manifest)?.config.digest;
+        Ok((layout, manifest, config))
+    })
+    .await?;
     let hex = config.hex();
     let name = name(app, &format!("{prefix}{}", &hex[..SHORT.min(hex.len())]));
     let digest = config.as_str().to_owned();
@@ -75,9 +104,9 @@ pub(crate) async fn load(
     let reference = Reference::parse(&name)
         .map_err(|e| error(ErrorKind::Invalid, LOAD, format!("{name}: {e}")))?;
     let (reader, writer) = tokio::io::duplex(PIPE);
-    let written = tokio::task::spawn_blocking(move || {
+    let written = tokio::spawn(off_thread(move || {
         layout.export_docker(&manifest, &[reference], SyncIoBridge::new(writer))
-    });
+    }));
     let options = ImportImageOptionsBuilder::new().quiet(true).build();
     let body = ReaderStream::with_capacity(reader, PIPE);
     let mut answers = std::pin::pin!(of.api.import_image_stream(options, body, None));
@@ -87,7 +116,7 @@ pub(crate) async fn load(
             return Err(error(ErrorKind::Failed, LOAD, detail.message.unwrap_or_default()));
         }
     }
-    written.await.map_err(joined)??;
+    written.await.map_err(|e| error(ErrorKind::Failed, LOAD, e.to_string()))??;
     Ok((name, digest))
 }
 
@@ -144,11 +173,12 @@ async fn remove(of: &Engine, app: &AppName, unused: impl Fn(&String) -> bool) ->
 impl ImageBuilder for Docker {
     async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
         match image {
-            ImageSpec::Binary(path) => {
-                let source = path.clone();
-                let recipe = move || Recipe::binary(&source)?.temporary_folder();
-                let loaded = load(&self.engine, &self.cache, app, "", recipe).await?;
-                Ok(ResolvedImage { source: path.display().to_string(), digest: loaded.1 })
+            ImageSpec::Binary(_) | ImageSpec::Files(_) => {
+                let layout = self.cache.open().await?;
+                let images = Images::new(layout.clone(), RegistryClient::default());
+                let built = images.compression(COMPRESSION).build_as(image, None).await?;
+                let (_, digest) = give(&self.engine, layout, built.digest, app, "").await?;
+                Ok(ResolvedImage { source: image.to_string(), digest })
             }
             ImageSpec::Reference(reference) => self.pull(reference).await,
             other => {

@@ -12,8 +12,8 @@ use common::docker;
 use deploykit_conformance::{apps, testapp};
 use deploykit_core::memory::dial;
 use deploykit_core::model::{
-    App, AppBuilder, AppName, Bytes, ImageRef, ImageSpec, Resources, SecretName, Service,
-    VolumeScope,
+    App, AppBuilder, AppName, Bytes, ImageCopy, ImageFiles, ImageRef, ImageSpec, Resources,
+    SecretName, Service, VolumeScope,
 };
 use deploykit_core::{
     Applied, Change, Deployer, Error, ErrorKind, Plan, Reason, Result, SecretValue, Silent,
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         trial("names_of_others_are_left_alone", |bed| bed.run(names_of_others_are_left_alone)),
         trial("a_secret_shows_nowhere", |bed| bed.run(a_secret_shows_nowhere)),
         trial("want_of_memory_is_named", |bed| bed.run(want_of_memory_is_named)),
+        trial("an_image_of_files_runs", |bed| bed.run(an_image_of_files_runs)),
         trial("a_denied_pull_is_told_beforehand", |bed| bed.run(a_denied_pull)),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -146,6 +147,23 @@ async fn nothing_is_left_after_down(bed: Arc<Bed>, deployer: Deployer) {
     assert!(kept.len() == 1 && kept[0].contains(".volume.data"), "{kept:?}");
     down(&deployer, &bed.app, true).await.unwrap();
     assert_eq!(bed.all(), [] as [&str; 0]);
+}
+
+async fn an_image_of_files_runs(bed: Arc<Bed>, deployer: Deployer) {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page");
+    std::fs::write(&page, "a page").unwrap();
+    let mut files = ImageFiles::default();
+    files.program = Some(std::env::current_exe().unwrap());
+    files.copies.push(ImageCopy::new(folder.path(), "/srv"));
+    let web = apps::service("web", &ImageSpec::files(files), "1");
+    up(&deployer, bed.app().service(web).validate().unwrap()).await.unwrap();
+    let ours = format!("label=io.deploykit.app={}", bed.app);
+    let role = "label=io.deploykit.role=instance";
+    let found = bed.docker(&["ps", "-q", "--filter", &ours, "--filter", role]);
+    let copy = folder.path().join("copy");
+    bed.docker(&["cp", &format!("{}:/srv/page", found[0]), copy.to_str().unwrap()]);
+    assert_eq!(std::fs::read_to_string(copy).unwrap(), "a page");
 }
 
 async fn removed_by_hand_is_drift(bed: Arc<Bed>, deployer: Deployer) {
