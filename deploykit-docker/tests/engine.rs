@@ -153,9 +153,9 @@ async fn an_image_of_files_runs(bed: Arc<Bed>, deployer: Deployer) {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page");
     std::fs::write(&page, "a page").unwrap();
-    let mut files = ImageFiles::default();
-    files.program = Some(std::env::current_exe().unwrap());
-    files.copies.push(ImageCopy::new(folder.path(), "/srv"));
+    let program = Some(std::env::current_exe().unwrap());
+    let copies = vec![ImageCopy::new(folder.path(), "/srv")];
+    let files = ImageFiles { program, copies, ..ImageFiles::default() };
     let web = apps::service("web", &ImageSpec::files(files), "1");
     up(&deployer, bed.app().service(web).validate().unwrap()).await.unwrap();
     let ours = format!("label=io.deploykit.app={}", bed.app);
