@@ -118,14 +118,15 @@ pub(crate) fn sweep(
     find: impl Fn() -> io::Result<Vec<Found>>,
     unwanted: impl Fn(&Found) -> bool,
 ) -> io::Result<usize> {
-    let mut ended = 0;
+    // One that takes a while to go is found more than once.
+    let mut ended = BTreeSet::new();
     for _ in 0..ROUNDS {
         let found: Vec<Found> = find()?.into_iter().filter(|f| unwanted(f)).collect();
         if found.is_empty() {
-            return Ok(ended);
+            return Ok(ended.len());
         }
-        for process in &found {
-            ended += usize::from(end(process));
+        for process in found.iter().filter(|process| end(process)) {
+            ended.insert((process.pid, process.stat.started));
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
