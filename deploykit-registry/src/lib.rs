@@ -22,7 +22,7 @@ mod open;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 
-pub use balance::{Balancer, Picked, Policy, Snapshot};
+pub use balance::{BalancedService, Balancer, Balancing, Picked, Policy, Snapshot, discover};
 pub use config::{RegistryConfig, Scheme};
 pub use deploykit_core::{Coordinator, ServiceRegistry};
 #[cfg(feature = "etcd")]
