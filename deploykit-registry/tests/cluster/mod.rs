@@ -2,6 +2,8 @@
 //! killed, frozen and cut off, and nobody else notices.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
+mod faults;
+
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub(crate) use self::faults::{Bed, Kind};
 use crate::servers;
 
 const ALONE: &str = "DEPLOYKIT_TEST_ALONE";

@@ -1,5 +1,5 @@
 //! Where the real servers of the tests are.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 use std::process::{Child, Command};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -82,4 +82,9 @@ pub(crate) async fn hold() {
         let _registration = registry.register(instance("held"), TTL).await.unwrap();
         tokio::time::sleep(Duration::from_secs(600)).await;
     }
+}
+
+/// How many changes a watch is to outlive: 10,000 in the long series.
+pub(crate) fn changes() -> u16 {
+    std::env::var("DEPLOYKIT_CHANGES").map_or(1000, |changes| changes.parse().unwrap())
 }
