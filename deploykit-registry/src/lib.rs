@@ -19,6 +19,7 @@ mod etcd;
 #[cfg(any(feature = "etcd", feature = "zookeeper"))]
 mod keeper;
 mod open;
+mod shards;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 
@@ -28,6 +29,7 @@ pub use deploykit_core::{Coordinator, ServiceRegistry};
 #[cfg(feature = "etcd")]
 pub use etcd::Etcd;
 pub use open::{coordinator, from_env, open};
+pub use shards::Shards;
 #[cfg(feature = "zookeeper")]
 pub use zookeeper::ZooKeeper;
 

@@ -4,9 +4,12 @@
 
 mod servers;
 
+use std::time::Duration;
+
 use deploykit_conformance::contract;
-use deploykit_core::ServiceRegistry;
+use deploykit_core::{ErrorKind, ServiceRegistry};
 use deploykit_registry::{RegistryConfig, ZooKeeper};
+use zookeeper_client::{Client, Error};
 
 fn url(test: &str) -> Option<String> {
     let hosts = servers::hosts("DEPLOYKIT_TEST_ZOOKEEPER", test)?;
@@ -37,7 +40,21 @@ async fn holds() {
 #[tokio::test]
 async fn a_killed_process_vanishes() {
     let Some(url) = url("killed") else { return };
-    servers::vanishes_with_its_process(&open(&url).await, &url).await;
+    // And a tick of its servers, of 2 s.
+    let bound = servers::TTL + Duration::from_secs(1 + 2);
+    servers::vanishes_with_its_process(&open(&url).await, &url, bound).await;
+}
+
+#[tokio::test]
+async fn a_frozen_process_registers_again() {
+    let Some(url) = url("frozen") else { return };
+    servers::comes_back_with_its_process(&open(&url).await, &url).await;
+}
+
+#[tokio::test]
+async fn steps_of_the_clock_do_not_matter() {
+    let Some(url) = url("clock") else { return };
+    servers::outlives_steps_of_the_clock(&open(&url).await, &url).await;
 }
 
 #[tokio::test]
@@ -50,4 +67,24 @@ async fn a_thousand_register_at_once() {
     servers::until(&registry, 1000).await;
     drop(held);
     servers::until(&registry, 0).await;
+}
+
+#[tokio::test]
+async fn what_a_user_makes_is_the_users() {
+    let Some(anyone) = url("digest") else { return };
+    let (hosts, base) = anyone.trim_start_matches("zk://").split_once('/').unwrap();
+    let ours = open(&format!("zk://me:p%40ss@{hosts}/{base}")).await;
+    let held = ours.register(servers::instance("one"), servers::TTL).await.unwrap();
+    let others = open(&anyone).await;
+    assert_eq!(others.instances(&servers::kit()).await.unwrap().len(), 1, "all may read");
+    let refused = others.register(servers::instance("two"), servers::TTL).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Unauthorized, "{refused}");
+    let raw = Client::connect(hosts).await.unwrap();
+    assert_eq!(raw.delete(&format!("/{base}/kit/one"), None).await, Err(Error::NoAuth));
+    let wrong = open(&format!("zk://me:wrong@{hosts}/{base}")).await;
+    let refused = wrong.register(servers::instance("two"), servers::TTL).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Unauthorized, "{refused}");
+    contract::registry(&ours, &"other".parse().unwrap()).await;
+    held.deregister().await.unwrap();
+    assert_eq!(ours.instances(&servers::kit()).await.unwrap(), []);
 }

@@ -8,13 +8,13 @@ use super::state::State;
 const SLOTS: usize = 65_537;
 
 /// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>), its bits mixed once more.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     mixed(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold), 0)
 }
 
 /// Two hashes as one, by the finaliser of SplitMix64.
-pub(super) fn mixed(one: u64, other: u64) -> u64 {
+pub(crate) fn mixed(one: u64, other: u64) -> u64 {
     let mut x = one ^ other.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,6 +1,6 @@
 //! Balancing over the instances of a service.
 
-mod hash;
+pub(crate) mod hash;
 mod options;
 mod pick;
 mod service;

@@ -8,9 +8,12 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 
 use super::{Cluster, MEMBERS, Program, address, until};
-use crate::servers::{self, TTL};
+use crate::servers;
 
 const INSTANCES: usize = 20;
+
+/// Longer than servers take to notice that their leader is gone, and to elect another one.
+const TTL: Duration = Duration::from_secs(6);
 
 /// A kind of servers.
 pub(crate) struct Kind {

@@ -2,7 +2,9 @@
 //! killed, frozen and cut off, and nobody else notices.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
+mod etcd;
 mod faults;
+mod zookeeper;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub(crate) use self::etcd::ETCD;
 pub(crate) use self::faults::{Bed, Kind};
+pub(crate) use self::zookeeper::ZOOKEEPER;
 use crate::servers;
 
 const ALONE: &str = "DEPLOYKIT_TEST_ALONE";
