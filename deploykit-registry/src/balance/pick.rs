@@ -84,9 +84,12 @@ impl Shared {
             ),
             Policy::LeastRequests => {
                 let from = self.drawn(|| random(all));
-                let (after, before) = (states[from..].iter(), states[..from].iter());
-                let turn = after.chain(before);
-                turn.min_by_key(|state| (state.passed_over(), state.in_flight()))
+                let turn = (from..all).chain(0..from);
+                // Who was drawn has not been passed over.
+                let passed_over = |place: usize| place != from && states[place].passed_over();
+                let least =
+                    turn.min_by_key(|place| (passed_over(*place), states[*place].in_flight()));
+                least.map(|place| &states[place])
             }
             Policy::PowerOfTwo => {
                 let (one, other) = self.two();

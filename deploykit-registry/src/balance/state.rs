@@ -140,10 +140,13 @@ impl State {
         (peak + 1.0) * f64::from(calls)
     }
 
-    /// The peak rises at once and falls by and by.
     pub(super) fn answered(&self, since: u64) {
         let at = now();
-        let time = at.saturating_sub(since) as f64;
+        self.took(at.saturating_sub(since) as f64, at);
+    }
+
+    /// The peak rises at once and falls by and by.
+    pub(super) fn took(&self, time: f64, at: u64) {
         let past = at.saturating_sub(self.peak_at.swap(at, Relaxed));
         let peak = f64::from_bits(self.peak.load(Relaxed));
         let next = if time > peak {

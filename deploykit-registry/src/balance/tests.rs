@@ -127,8 +127,7 @@ fn the_slower_one_gets_less() {
     let snapshot = Snapshot::new(instances(0..2), Policy::PeakEwma);
     for state in &snapshot.0.states {
         let slow = state.instance.id == "posts-00000";
-        let time = if slow { 100_000_000 } else { 1_000_000 };
-        state.answered(now().saturating_sub(time));
+        state.took(if slow { 100e6 } else { 1e6 }, now());
     }
     let counts = counts(&snapshot, 100);
     assert_eq!(counts["posts-00001"], 100.0);
