@@ -1,6 +1,7 @@
 //! Shards of a service's data, spread over its living members.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,10 +182,10 @@ impl Share {
                     .is_some_and(|member| member.id == share.me.id);
                 if !ours {
                     wanted.remove(&shard);
-                } else if !wanted.contains_key(&shard) {
+                } else if let Entry::Vacant(place) = wanted.entry(shard) {
                     let unwanted = CancellationToken::new();
                     tasks.spawn(share.clone().own(shard, unwanted.clone()));
-                    wanted.insert(shard, unwanted.drop_guard());
+                    place.insert(unwanted.drop_guard());
                 }
             }
             tokio::select! {

@@ -75,7 +75,7 @@ fn overlaps<'a>(history: impl Iterator<Item = &'a Written>) -> usize {
 /// The process of a holder: it takes the lock, writes for a while, and gives it back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn holds() {
-    let [Ok(url), Ok(protected), Ok(name)] = HOLDER.map(|variable| std::env::var(variable)) else {
+    let [Ok(url), Ok(protected), Ok(name)] = HOLDER.map(std::env::var) else {
         return;
     };
     loop {
