@@ -38,7 +38,7 @@ pub use deploykit_k8s as k8s;
 pub use deploykit_local as local;
 #[cfg(feature = "oci")]
 pub use deploykit_oci as oci;
-#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+#[cfg(any(feature = "dns", feature = "etcd", feature = "zookeeper"))]
 pub use deploykit_registry as registry;
 pub use open::open;
 

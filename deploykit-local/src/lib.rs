@@ -33,6 +33,7 @@ mod autostart;
 mod changes;
 mod client;
 mod config;
+mod coordination;
 mod database;
 mod delivery;
 mod error;
@@ -52,5 +53,6 @@ mod supervisor;
 
 pub use autostart::{Scope, systemd_unit};
 pub use config::{Lifetime, LocalConfig};
+pub use coordination::Coordination;
 pub use reexec::init;
 pub use runtime::{Local, open};

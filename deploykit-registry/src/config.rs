@@ -29,6 +29,8 @@ pub struct RegistryConfig {
     pub tls: bool,
     /// The certificates that are trusted, as PEM, in place of the system's: `?ca=FILE`.
     pub ca: Option<PathBuf>,
+    /// Where instances listen that the DNS knows the addresses of and nothing more: `?port=8080`.
+    pub port: Option<u16>,
 }
 
 /// The kinds of registries that are on servers.
@@ -39,10 +41,12 @@ pub enum Scheme {
     Etcd,
     /// `zk://`
     ZooKeeper,
+    /// `dns://`
+    Dns,
 }
 
 impl RegistryConfig {
-    /// Reads `etcd://[user:password@]host,host/prefix[?tls=true][&ca=FILE]`, or `zk://` alike. Without
+    /// Reads `etcd://[user:password@]host,host/prefix[?tls=true][&ca=FILE]`, or `zk://` alike, or `dns://host/zone[?port=NUMBER]`. Without
     /// a port it is the registry's usual one. `%40` and the like are decoded in user and password.
     ///
     /// # Errors
@@ -53,9 +57,13 @@ impl RegistryConfig {
         let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
         let (scheme, port) = match scheme {
             "zk" => (Scheme::ZooKeeper, 2181),
+            "dns" => (Scheme::Dns, 53),
             "etcd" => (Scheme::Etcd, 2379),
             _ => {
-                problem(format!("no registry has the scheme `{scheme}`"), "etcd:// or zk://");
+                problem(
+                    format!("no registry has the scheme `{scheme}`"),
+                    "etcd://, zk:// or dns://",
+                );
                 (Scheme::Etcd, 0)
             }
         };
@@ -83,17 +91,24 @@ impl RegistryConfig {
                 problem(format!("`{host}` has no port between 0 and 65535"), "host:port");
             }
         }
-        let (mut tls, mut ca) = (false, None);
+        let (mut tls, mut ca, mut instances) = (false, None, None);
         for option in query.split('&').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
                 Some(("tls", "true")) => tls = true,
                 Some(("tls", "false")) => tls = false,
                 Some(("ca", file)) => (tls, ca) = (true, Some(PathBuf::from(decoded(file)))),
-                _ => problem(format!("`{option}` is not known"), "tls=true or ca=FILE"),
+                Some(("port", text)) if scheme == Scheme::Dns => match text.parse() {
+                    Ok(port) => instances = Some(port),
+                    Err(_) => problem(format!("`{text}` is no port"), "a number below 65536"),
+                },
+                _ => {
+                    problem(format!("`{option}` is not known"), "tls=true, ca=FILE or port=NUMBER")
+                }
             }
         }
         if problems.is_empty() {
-            Ok(Self { scheme, hosts, path: path.trim_matches('/').to_owned(), user, tls, ca })
+            let path = path.trim_matches('/').to_owned();
+            Ok(Self { scheme, hosts, path, user, tls, ca, port: instances })
         } else {
             Err(Error::invalid("read the URL of a registry", problems))
         }

@@ -13,7 +13,12 @@ pub(crate) fn of_etcd(operation: &str, error: etcd_client::Error) -> Error {
         E::LeaseKeepAliveError(_) => ErrorKind::Unavailable,
         // https://grpc.github.io/grpc/core/md_doc_statuscodes.html
         E::GRpcStatus(status) => match status.code() as i32 {
-            3 if status.message().contains("authentication failed") => ErrorKind::Unauthorized,
+            3 if ["authentication failed", "user name is empty"]
+                .iter()
+                .any(|said| status.message().contains(said)) =>
+            {
+                ErrorKind::Unauthorized
+            }
             3 => ErrorKind::Invalid,
             4 => ErrorKind::Timeout,
             5 => ErrorKind::NotFound,

@@ -12,7 +12,7 @@ use deploykit_core::{Error, ErrorKind, Registration, Result};
 use tokio::sync::{mpsc, oneshot};
 
 /// How many registrations are written at once at most.
-pub(crate) const BATCH: usize = 100;
+const BATCH: usize = 1000;
 
 /// Until what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -23,7 +23,7 @@ pub(crate) trait Leased: Send + 'static {
     /// Begins a new one where the one before is not known to live.
     async fn begin(&mut self) -> Result<()>;
 
-    /// Writes entries under it, at most [`BATCH`].
+    /// Writes entries under it, all at once.
     async fn write(&mut self, entries: &[(String, Vec<u8>)]) -> Result<()>;
 
     /// Removes an entry where it is still under this lease.

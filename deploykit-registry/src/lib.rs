@@ -1,6 +1,6 @@
 //! Services that find each other and agree on a leader: a [`ServiceRegistry`] and a [`Coordinator`]
-//! on etcd (feature `etcd`) and ZooKeeper (feature `zookeeper`), for programs that serve as much as
-//! for those that deploy.
+//! on etcd (feature `etcd`) and ZooKeeper (feature `zookeeper`), and a zone of the DNS (feature
+//! `dns`), for programs that serve as much as for those that deploy.
 //!
 //! A registration is kept alive while it is held, and made again when its lease or session was
 //! lost; a watch goes on after a cut where it was, or lists anew. A lock comes with a token that
@@ -12,22 +12,28 @@
 mod balance;
 mod config;
 pub mod curator;
-#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+#[cfg(feature = "dns")]
+mod dns;
+#[cfg(any(feature = "dns", feature = "etcd", feature = "zookeeper"))]
 mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[cfg(any(feature = "etcd", feature = "zookeeper"))]
 mod keeper;
 mod open;
+mod shards;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 
-pub use balance::{Balancer, Picked, Policy, Snapshot};
+pub use balance::{BalancedService, Balancer, Balancing, Picked, Policy, Snapshot, discover};
 pub use config::{RegistryConfig, Scheme};
 pub use deploykit_core::{Coordinator, ServiceRegistry};
+#[cfg(feature = "dns")]
+pub use dns::{Dns, DnsResponder};
 #[cfg(feature = "etcd")]
 pub use etcd::Etcd;
 pub use open::{coordinator, from_env, open};
+pub use shards::Shards;
 #[cfg(feature = "zookeeper")]
 pub use zookeeper::ZooKeeper;
 

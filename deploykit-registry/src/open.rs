@@ -21,6 +21,10 @@ pub async fn open(url: &str) -> Result<Arc<dyn ServiceRegistry>> {
         Scheme::Etcd => Ok(Arc::new(crate::Etcd::open(config).await?)),
         #[cfg(feature = "zookeeper")]
         Scheme::ZooKeeper => Ok(Arc::new(crate::ZooKeeper::open(config).await?)),
+        #[cfg(feature = "dns")]
+        Scheme::Dns => Ok(Arc::new(crate::Dns::new(config)?)),
+        #[cfg(not(feature = "dns"))]
+        Scheme::Dns => Err(off("dns")),
         #[cfg(not(feature = "etcd"))]
         Scheme::Etcd => Err(off("etcd (which needs `protoc` where it is built)")),
         #[cfg(not(feature = "zookeeper"))]
@@ -39,6 +43,10 @@ pub async fn coordinator(url: &str) -> Result<Arc<dyn Coordinator>> {
         Scheme::Etcd => Ok(Arc::new(crate::Etcd::open(config).await?)),
         #[cfg(feature = "zookeeper")]
         Scheme::ZooKeeper => Ok(Arc::new(crate::ZooKeeper::open(config).await?)),
+        Scheme::Dns => {
+            let message = "nobody can agree by the DNS; take etcd:// or zk://";
+            Err(Error::new(ErrorKind::Unsupported, "open a coordinator", message))
+        }
         #[cfg(not(feature = "etcd"))]
         Scheme::Etcd => Err(off("etcd (which needs `protoc` where it is built)")),
         #[cfg(not(feature = "zookeeper"))]
@@ -60,7 +68,7 @@ pub async fn from_env() -> Result<Arc<dyn ServiceRegistry>> {
     }
 }
 
-#[cfg(not(all(feature = "etcd", feature = "zookeeper")))]
+#[cfg(not(all(feature = "dns", feature = "etcd", feature = "zookeeper")))]
 fn off(feature: &str) -> Error {
     let message = format!("it is not compiled in; turn on the feature {feature}");
     Error::new(ErrorKind::Unsupported, "open a registry", message)

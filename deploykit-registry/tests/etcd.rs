@@ -4,6 +4,8 @@
 
 mod servers;
 
+use std::time::Duration;
+
 use deploykit_conformance::contract;
 use deploykit_core::ServiceRegistry;
 use deploykit_registry::{Etcd, RegistryConfig};
@@ -39,7 +41,20 @@ async fn holds() {
 #[tokio::test]
 async fn a_killed_process_vanishes() {
     let Some(url) = url("killed") else { return };
-    servers::vanishes_with_its_process(&open(&url).await, &url).await;
+    let bound = servers::TTL + Duration::from_secs(1);
+    servers::vanishes_with_its_process(&open(&url).await, &url, bound).await;
+}
+
+#[tokio::test]
+async fn a_frozen_process_registers_again() {
+    let Some(url) = url("frozen") else { return };
+    servers::comes_back_with_its_process(&open(&url).await, &url).await;
+}
+
+#[tokio::test]
+async fn steps_of_the_clock_do_not_matter() {
+    let Some(url) = url("clock") else { return };
+    servers::outlives_steps_of_the_clock(&open(&url).await, &url).await;
 }
 
 #[tokio::test]

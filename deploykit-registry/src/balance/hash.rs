@@ -2,23 +2,28 @@
 
 use std::sync::Arc;
 
-use super::snapshot::State;
+use super::state::State;
 
 /// How many places the table of Maglev has: a prime, a hundred for each of 655 instances.
-pub(super) const SLOTS: usize = 65_537;
+const SLOTS: usize = 65_537;
 
 /// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>), its bits mixed once more.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     mixed(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold), 0)
 }
 
 /// Two hashes as one, by the finaliser of SplitMix64.
-pub(super) fn mixed(one: u64, other: u64) -> u64 {
+pub(crate) fn mixed(one: u64, other: u64) -> u64 {
     let mut x = one ^ other.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+/// A key's place in the table.
+pub(super) fn slot(key: u64) -> usize {
+    usize::try_from(key % SLOTS as u64).unwrap_or_default()
 }
 
 /// The table of section 3.4 of Maglev's paper: each instance in its turn takes the next free

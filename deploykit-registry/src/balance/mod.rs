@@ -1,11 +1,14 @@
 //! Balancing over the instances of a service.
 
-mod hash;
+pub(crate) mod hash;
+mod options;
 mod pick;
+mod service;
 mod snapshot;
+mod state;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use deploykit_core::model::ServiceName;
@@ -13,10 +16,13 @@ use deploykit_core::{Error, ErrorKind, Registered, Result, ServiceRegistry};
 use futures_util::StreamExt;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::options::Balancing;
 pub use self::pick::Policy;
+pub use self::service::{BalancedService, discover};
 pub use self::snapshot::Snapshot;
 
-use self::snapshot::{Shared, State};
+use self::snapshot::Shared;
+use self::state::{State, now};
 
 /// How long the first list of instances may take.
 const FIRST: Duration = Duration::from_secs(30);
@@ -47,7 +53,6 @@ const FIRST: Duration = Duration::from_secs(30);
 /// ```
 #[derive(Clone)]
 pub struct Balancer {
-    policy: Policy,
     service: ServiceName,
     shared: Arc<ArcSwap<Shared>>,
     _watching: Arc<DropGuard>,
@@ -63,7 +68,7 @@ impl Balancer {
     pub async fn watch(
         registry: &dyn ServiceRegistry,
         service: &ServiceName,
-        policy: Policy,
+        balancing: impl Into<Balancing>,
     ) -> Result<Self> {
         let mut lists = registry.watch(service).await?;
         let first = tokio::time::timeout(FIRST, lists.next()).await;
@@ -73,7 +78,7 @@ impl Balancer {
                 Error::new(ErrorKind::Timeout, "follow the instances of a service", message);
             Err(error.with("service", service))
         })?;
-        let shared = Arc::new(ArcSwap::new(Snapshot::new(first, policy).0));
+        let shared = Arc::new(ArcSwap::new(Snapshot::new(first, balancing).0));
         let current = shared.clone();
         let end = CancellationToken::new();
         let tied = end.clone();
@@ -82,7 +87,7 @@ impl Balancer {
                 while let Some(list) = lists.next().await {
                     match list {
                         Ok(list) => {
-                            let next = Snapshot(current.load_full()).with(list, policy);
+                            let next = Snapshot(current.load_full()).with(list);
                             current.store(next.0);
                         }
                         Err(error) => {
@@ -97,15 +102,19 @@ impl Balancer {
             }
         });
         let watching = Arc::new(end.drop_guard());
-        Ok(Self { policy, service: service.clone(), shared, _watching: watching })
+        Ok(Self { service: service.clone(), shared, _watching: watching })
     }
 
     /// An instance for the next call.
     ///
     /// # Errors
     /// `Unavailable` where there is none.
+    #[inline]
     pub fn pick(&self) -> Result<Picked> {
-        self.shared.load().pick().map_err(|error| error.with("service", &self.service))
+        self.shared
+            .load()
+            .pick(Shared::choose)
+            .map_err(|error| error.with("service", &self.service))
     }
 
     /// The instance of a key: the same one for the same key while the instances are the same, and
@@ -113,18 +122,15 @@ impl Balancer {
     ///
     /// # Errors
     /// `Unavailable` where there is none.
+    #[inline]
     pub fn pick_for(&self, key: &[u8]) -> Result<Picked> {
-        self.shared.load().pick_for(key).map_err(|error| error.with("service", &self.service))
+        let picked = self.shared.load().pick(|shared| shared.choose_for(key));
+        picked.map_err(|error| error.with("service", &self.service))
     }
 
     /// The instances now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot(self.shared.load_full())
-    }
-
-    /// How instances are picked.
-    pub fn policy(&self) -> Policy {
-        self.policy
     }
 }
 
@@ -132,13 +138,19 @@ impl Balancer {
 /// it ended by [`Picked::succeeded`] or [`Picked::failed`]: dropped, it counts for nothing.
 pub struct Picked {
     state: Arc<State>,
-    since: Option<Instant>,
+    counted: bool,
+    /// When it was, where the time to answer matters.
+    since: Option<u64>,
 }
 
 impl Picked {
-    fn new(state: Arc<State>, timed: bool) -> Self {
-        state.begin();
-        Self { state, since: timed.then(Instant::now) }
+    #[inline]
+    fn new(state: Arc<State>, policy: Policy) -> Self {
+        let counted = policy.counts();
+        if counted {
+            state.begin();
+        }
+        Self { state, counted, since: (policy == Policy::PeakEwma).then(now) }
     }
 
     /// The instance.
@@ -147,10 +159,11 @@ impl Picked {
     }
 
     /// The call was answered.
+    #[inline]
     pub fn succeeded(self) {
         self.state.succeeded();
         if let Some(since) = self.since {
-            self.state.answered_in(since.elapsed());
+            self.state.answered(since);
         }
     }
 
@@ -162,8 +175,11 @@ impl Picked {
 }
 
 impl Drop for Picked {
+    #[inline]
     fn drop(&mut self) {
-        self.state.end();
+        if self.counted {
+            self.state.end();
+        }
     }
 }
 

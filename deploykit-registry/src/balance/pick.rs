@@ -7,7 +7,12 @@ use deploykit_core::Result;
 
 use super::Picked;
 use super::hash::{self, hash};
-use super::snapshot::{Shared, Snapshot, State, none};
+use super::snapshot::{Shared, Snapshot};
+use super::state::State;
+
+/// How often another place is drawn for one that is passed over, before the next one is taken: the
+/// next one alone would get the calls of both.
+const DRAWS: usize = 4;
 
 /// How an instance is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +40,21 @@ pub enum Policy {
     BoundedLoad,
 }
 
+impl Policy {
+    /// Whether it looks at how many calls are in flight.
+    #[inline]
+    pub(super) fn counts(self) -> bool {
+        matches!(self, Self::LeastRequests | Self::PowerOfTwo | Self::PeakEwma | Self::BoundedLoad)
+    }
+}
+
 impl Snapshot {
     /// An instance for the next call.
     ///
     /// # Errors
     /// `Unavailable` where there is none.
     pub fn pick(&self) -> Result<Picked> {
-        self.0.pick()
+        self.0.pick(Shared::choose)
     }
 
     /// The instance of a key, as [`Balancer::pick_for`](super::Balancer::pick_for).
@@ -49,53 +62,57 @@ impl Snapshot {
     /// # Errors
     /// `Unavailable` where there is none.
     pub fn pick_for(&self, key: &[u8]) -> Result<Picked> {
-        self.0.pick_for(key)
+        self.0.pick(|shared| shared.choose_for(key))
     }
 }
 
 impl Shared {
-    pub(super) fn pick(&self) -> Result<Picked> {
+    #[inline]
+    pub(super) fn choose(&self) -> Option<&Arc<State>> {
         let states = &self.states;
         let all = states.len();
         if all == 0 {
-            return Err(none());
+            return None;
         }
-        let state = match self.policy {
-            Policy::RoundRobin => self.healthy(self.turn.fetch_add(1, Relaxed) % all),
-            Policy::Weighted => {
-                let at = fastrand::f64() * self.weights.last().copied().unwrap_or_default();
-                self.healthy(self.weights.partition_point(|end| *end <= at).min(all - 1))
-            }
+        match self.balancing.policy {
+            Policy::RoundRobin => Some(&states[self.drawn(|| self.take_turn())]),
+            Policy::Weighted => Some(
+                &states[self.drawn(|| {
+                    let at = fastrand::f64() * self.weights.last().copied().unwrap_or_default();
+                    self.weights.partition_point(|end| *end <= at).min(all - 1)
+                })],
+            ),
             Policy::LeastRequests => {
-                let from = fastrand::usize(..all);
-                let (after, before) = (states[from..].iter(), states[..from].iter());
-                let turn = after.chain(before);
-                let least = turn.min_by_key(|state| (state.ejected(), state.in_flight()));
-                least.unwrap_or(&states[0])
+                let from = self.drawn(|| random(all));
+                let turn = (from..all).chain(0..from);
+                // Who was drawn has not been passed over.
+                let passed_over = |place: usize| place != from && states[place].passed_over();
+                let least =
+                    turn.min_by_key(|place| (passed_over(*place), states[*place].in_flight()));
+                least.map(|place| &states[place])
             }
             Policy::PowerOfTwo => {
                 let (one, other) = self.two();
-                if one.in_flight() <= other.in_flight() { one } else { other }
+                Some(if one.in_flight() <= other.in_flight() { one } else { other })
             }
             Policy::PeakEwma => {
                 let (one, other) = self.two();
-                if one.cost() <= other.cost() { one } else { other }
+                Some(if one.cost() <= other.cost() { one } else { other })
             }
             Policy::Rendezvous | Policy::Maglev | Policy::BoundedLoad => {
-                return self.pick_for(&fastrand::u64(..).to_le_bytes());
+                self.choose_for(&fastrand::u64(..).to_le_bytes())
             }
-        };
-        Ok(self.picked(state))
+        }
     }
 
-    pub(super) fn pick_for(&self, key: &[u8]) -> Result<Picked> {
+    pub(super) fn choose_for(&self, key: &[u8]) -> Option<&Arc<State>> {
         let states = &self.states;
         if states.is_empty() {
-            return Err(none());
+            return None;
         }
         let key = hash(key);
         let rank = |state: &Arc<State>| hash::mixed(key, state.hash);
-        let state = match self.policy {
+        match self.balancing.policy {
             Policy::Rendezvous => states.iter().max_by_key(|state| (!state.ejected(), rank(state))),
             Policy::BoundedLoad => {
                 let calls: usize = states.iter().map(|state| state.in_flight()).sum();
@@ -104,34 +121,57 @@ impl Shared {
                 states.iter().max_by_key(|state| (room(state), rank(state)))
             }
             _ => {
-                let place = usize::try_from(key % hash::SLOTS as u64).unwrap_or_default();
-                let slot = self.table()[place] as usize;
-                Some(self.healthy(slot))
+                let place = self.table()[hash::slot(key)] as usize;
+                Some(&states[self.from(place, State::ejected)])
             }
-        };
-        Ok(self.picked(state.unwrap_or(&states[0])))
+        }
     }
 
-    fn picked(&self, state: &Arc<State>) -> Picked {
-        Picked::new(state.clone(), self.policy == Policy::PeakEwma)
+    /// The next place in turn. The turn is a fraction of all, in 64 bits after the point: what each
+    /// adds is all of it, divided by how many there are, so that no pick has to divide.
+    #[inline]
+    fn take_turn(&self) -> usize {
+        let turn = self.turn.fetch_add(self.step, Relaxed);
+        usize::try_from((u128::from(turn) * self.states.len() as u128) >> 64).unwrap_or_default()
     }
 
-    /// The one at that place, or the next one that is not left out; where all are, that one.
-    fn healthy(&self, place: usize) -> &Arc<State> {
-        let states = &self.states;
-        let (after, before) = (states[place..].iter(), states[..place].iter());
-        after.chain(before).find(|state| !state.ejected()).unwrap_or(&states[place])
+    /// That place, or the next one whose instance is not passed over; where all are, that one.
+    fn from(&self, place: usize, passed_over: impl Fn(&State) -> bool) -> usize {
+        let all = self.states.len();
+        let mut places = (place..all).chain(0..place);
+        places.find(|place| !passed_over(&self.states[*place])).unwrap_or(place)
+    }
+
+    /// A place that is drawn; see [`DRAWS`].
+    #[inline]
+    fn drawn(&self, draw: impl Fn() -> usize) -> usize {
+        for _ in 0..DRAWS {
+            let place = draw();
+            if !self.states[place].passed_over() {
+                return place;
+            }
+        }
+        self.from(draw(), State::passed_over)
     }
 
     /// Two different ones, where there are two.
     fn two(&self) -> (&Arc<State>, &Arc<State>) {
         let all = self.states.len();
-        let random = fastrand::u64(..);
-        let one = scaled(random >> 32, all);
-        let step = scaled(random & 0xffff_ffff, all.saturating_sub(1)) + 1;
+        let drawn = fastrand::u64(..);
+        let one = scaled(drawn >> 32, all);
+        let step = scaled(drawn & 0xffff_ffff, all.saturating_sub(1)) + 1;
         let other = if one + step >= all { (one + step).saturating_sub(all) } else { one + step };
-        (self.healthy(one), self.healthy(other))
+        let at = |place: usize| {
+            let state = &self.states[place];
+            if state.passed_over() { &self.states[self.drawn(|| random(all))] } else { state }
+        };
+        (at(one), at(other))
     }
+}
+
+/// Less than `below`.
+fn random(below: usize) -> usize {
+    scaled(fastrand::u64(..) >> 32, below)
 }
 
 /// A number of 32 bits, scaled to less than `below`.

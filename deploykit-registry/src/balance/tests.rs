@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use deploykit_core::memory;
 use deploykit_core::model::Address;
@@ -79,7 +80,7 @@ fn the_table_of_maglev_is_even() {
 /// The share of 10,000 keys that have another instance once one of `of` is gone.
 fn moved(policy: Policy, of: usize) -> f64 {
     let before = Snapshot::new(instances(0..of), policy);
-    let after = before.with(instances((0..of).filter(|id| *id != of / 2)), policy);
+    let after = before.with(instances((0..of).filter(|id| *id != of / 2)));
     let instance = |snapshot: &Snapshot, key: usize| {
         snapshot.pick_for(&key.to_le_bytes()).unwrap().instance().id.clone()
     };
@@ -126,7 +127,7 @@ fn the_slower_one_gets_less() {
     let snapshot = Snapshot::new(instances(0..2), Policy::PeakEwma);
     for state in &snapshot.0.states {
         let slow = state.instance.id == "posts-00000";
-        state.answered_in(Duration::from_millis(if slow { 100 } else { 1 }));
+        state.took(if slow { 100e6 } else { 1e6 }, now());
     }
     let counts = counts(&snapshot, 100);
     assert_eq!(counts["posts-00001"], 100.0);
@@ -175,4 +176,97 @@ async fn a_balancer_follows_its_registry() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(balancer.pick().is_err());
+}
+
+#[test]
+fn the_own_zone_comes_first() {
+    let mut all = instances(0..9);
+    for (id, instance) in all.iter_mut().enumerate() {
+        let zone = if id < 3 { "here" } else { "there" };
+        instance.metadata.insert("zone".into(), zone.into());
+    }
+    for policy in [Policy::RoundRobin, Policy::PowerOfTwo, Policy::Maglev] {
+        let snapshot = Snapshot::new(all.clone(), Balancing::from(policy).zone("here"));
+        let near: f64 = counts(&snapshot, 300).values().take(3).sum();
+        assert_eq!(near, 300.0, "{policy:?}");
+        for state in &snapshot.0.states[..3] {
+            (0..5).for_each(|_| state.failed());
+        }
+        let near: f64 = counts(&snapshot, 300).values().take(3).sum();
+        assert_eq!(near, 0.0, "{policy:?}: all of the zone are left out");
+        let elsewhere = Snapshot::new(all.clone(), Balancing::from(policy).zone("nowhere"));
+        assert!(elsewhere.pick().is_ok(), "{policy:?}");
+    }
+}
+
+#[test]
+fn who_comes_anew_starts_slowly() {
+    fastrand::seed(7);
+    for policy in [Policy::RoundRobin, Policy::Weighted, Policy::PowerOfTwo, Policy::LeastRequests]
+    {
+        let balancing = Balancing::from(policy).slow_start(Duration::from_secs(3600));
+        let before = Snapshot::new(instances([0, 3, 6]), balancing);
+        assert!(counts(&before, 4000)["posts-00000"] > 800.0, "{policy:?}: from the start");
+        let after = before.with(instances([0, 3, 6, 9]));
+        let counts = counts(&after, 4000);
+        assert!((50.0..200.0).contains(&counts["posts-00009"]), "{policy:?}: {counts:?}");
+        let others = ["posts-00000", "posts-00003", "posts-00006"].map(|id| counts[id]);
+        assert!(others.iter().all(|count| *count > 1100.0), "{policy:?}: {counts:?}");
+    }
+    let balancing = Balancing::from(Policy::RoundRobin).slow_start(Duration::from_nanos(1));
+    let after = Snapshot::new(instances(0..1), balancing).with(instances(0..2));
+    assert!(counts(&after, 100).values().all(|count| *count == 50.0), "its time is over");
+}
+
+#[tokio::test]
+async fn a_service_calls_what_is_picked_and_learns_from_it() {
+    let registry = memory::Registry::default();
+    let service = ServiceName::new("posts").unwrap();
+    let mut held = Vec::new();
+    for instance in instances(0..2) {
+        held.push(registry.register(instance, Duration::from_secs(1)).await.unwrap());
+    }
+    let balancer = Balancer::watch(&registry, &service, Policy::RoundRobin).await.unwrap();
+    let mut balanced = balancer.service(|instance: &Registered| {
+        let id = instance.id.clone();
+        ::tower::service_fn(move |(): ()| {
+            let answer = if id == "posts-00000" { Err("it broke") } else { Ok(id.clone()) };
+            async { answer }
+        })
+    });
+    let mut failed = 0;
+    for _ in 0..100 {
+        match ::tower::Service::call(&mut balanced, ()).await {
+            Ok(id) => assert_eq!(id, "posts-00001"),
+            Err(error) => {
+                assert_eq!(error.to_string(), "it broke");
+                failed += 1;
+            }
+        }
+    }
+    assert_eq!(failed, 5, "after that it is left out");
+}
+
+#[tokio::test]
+async fn towers_own_balancer_follows_a_registry() {
+    use ::tower::load::{CompleteOnResponse, PendingRequests};
+    use ::tower::{Service, ServiceExt};
+    let registry = memory::Registry::default();
+    let service = ServiceName::new("posts").unwrap();
+    let mut found = instances(0..2).into_iter();
+    let first = registry.register(found.next().unwrap(), Duration::from_secs(1)).await.unwrap();
+    let make = |instance: &Registered| {
+        let id = instance.id.clone();
+        let answer = ::tower::service_fn(move |(): ()| {
+            let id = id.clone();
+            async { Ok::<_, std::convert::Infallible>(id) }
+        });
+        PendingRequests::new(answer, CompleteOnResponse::default())
+    };
+    let discovered = discover(&registry, &service, make).await.unwrap();
+    let mut balance = ::tower::balance::p2c::Balance::new(discovered);
+    assert_eq!(balance.ready().await.unwrap().call(()).await.unwrap(), "posts-00000");
+    let _second = registry.register(found.next().unwrap(), Duration::from_secs(1)).await.unwrap();
+    first.deregister().await.unwrap();
+    assert_eq!(balance.ready().await.unwrap().call(()).await.unwrap(), "posts-00001");
 }

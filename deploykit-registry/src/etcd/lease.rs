@@ -7,11 +7,15 @@ use deploykit_core::Result;
 use etcd_client::{
     Client, Compare, CompareOp, Error, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp,
 };
+use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::CALL;
 use crate::error::{of_etcd, timed_out};
 use crate::keeper::Leased;
+
+/// How many entries are written by one transaction: etcd allows 128.
+const ENTRIES: usize = 100;
 
 /// Until what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(300);
@@ -73,8 +77,12 @@ impl Leased for Lease {
             let options = PutOptions::new().with_lease(self.id);
             TxnOp::put(key.as_str(), value.clone(), Some(options))
         };
-        let all = Txn::new().and_then(entries.iter().map(put).collect::<Vec<_>>());
-        Self::within("register", self.client.txn(all)).await?;
+        let write = |some: &[_]| {
+            let all = Txn::new().and_then(some.iter().map(put).collect::<Vec<_>>());
+            let mut client = self.client.clone();
+            async move { Self::within("register", client.txn(all)).await }
+        };
+        try_join_all(entries.chunks(ENTRIES).map(write)).await?;
         Ok(())
     }
 

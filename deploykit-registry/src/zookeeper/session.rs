@@ -98,7 +98,17 @@ async fn write(connect: &Connect, client: &Client, path: &str, data: &[u8]) -> R
                         Err(error) => return Err(error),
                     }
                 } else {
-                    gone(within("register", client.delete(path, Some(stat.version))).await)?;
+                    // In one: whoever reads meanwhile misses nothing.
+                    let mut take_over = client.new_multi_writer();
+                    within("register", async { take_over.add_delete(path, Some(stat.version)) })
+                        .await?;
+                    within("register", async { take_over.add_create(path, data, &options) })
+                        .await?;
+                    let taken = within("register", async { Ok(take_over.commit().await?) });
+                    match taken.await {
+                        Ok(_) => return Ok(()),
+                        changed => gone(changed.map(drop))?,
+                    }
                 }
             }
             Err(error) => return Err(error),
