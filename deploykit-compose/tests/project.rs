@@ -219,5 +219,7 @@ secrets: {token: {file: ./token}, key: {environment: KEY}}
     assert!(refused("{context: ., ssh: [default]}").contains("`ssh` is not supported"));
     assert!(refused("{context: ., cache_to: [x]}").contains("services.*.build.cache_to"));
     assert!(refused("https://git.example/x.git").contains("clone it"));
-    assert!(refused("{context: ., secrets: [none]}").contains("none"));
+    let external = "name: a\nservices: {web: {build: {context: ., secrets: [s]}}}\nsecrets: {s: {external: true}}";
+    let shown = to_app(&project(external), &BTreeSet::new()).unwrap_err().to_string();
+    assert!(shown.contains("from a file or from the environment"), "{shown}");
 }
