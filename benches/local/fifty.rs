@@ -182,35 +182,3 @@ fn supervisord() -> Result<f64> {
     process.terminate()?;
     resident
 }
-
-pub(crate) async fn profile() -> Result<()> {
-    let local = Local::open().await?;
-    let t = Instant::now();
-    local.deploy(app(0)?).await?;
-    println!("up {:?}", t.elapsed());
-    let status = deploykit::model::AppName::new("fifty")?;
-    let t = Instant::now();
-    for _ in 0..300 {
-        local.deployer.backend().observe(&status).await?;
-    }
-    println!("observe {:?}", t.elapsed() / 300);
-    if std::env::var("KEEP").is_ok() {
-        std::fs::copy("/proc/self/exe", "/tmp/keep.exe")?;
-        let _ = std::process::Command::new("cp")
-            .arg("-r")
-            .arg(local.folder.path())
-            .arg("/tmp/kept")
-            .status();
-        std::mem::forget(local);
-        return Ok(());
-    }
-    println!("pid {} supervisor {}", std::process::id(), supervisor(&local)?);
-    if std::env::var("LOOPS").is_ok() {
-        let mut all = Vec::new();
-        for n in 1..=100 {
-            all.push(local.deploy(app(n)?).await?);
-        }
-        println!("change {}", Phases::tell(&all));
-    }
-    local.remove("fifty").await
-}

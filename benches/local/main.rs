@@ -34,15 +34,12 @@ async fn run() -> Result<()> {
     let families: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let wanted = |family: &str| families.is_empty() || families.iter().any(|f| f == family);
     for family in &families {
-        if !["fifty", "chain", "proxy", "none"].contains(&family.as_str()) {
+        if !["fifty", "chain", "proxy"].contains(&family.as_str()) {
             return Err(format!("no family `{family}`: there are fifty, chain and proxy").into());
         }
     }
     if wanted("fifty") {
         fifty::run().await?;
-    }
-    if std::env::var("PROFILE").is_ok() {
-        return fifty::profile().await;
     }
     if wanted("chain") {
         chain::run().await?;

@@ -1,7 +1,7 @@
 //! Hashes of what instances are.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,11 @@ impl SpecHash {
         }
     }
 
+    /// Whether it is of the version that [`of`](Self::of) makes: of two such, equal is the same.
+    pub(crate) fn is_newest(&self) -> bool {
+        self.0.starts_with("v1:")
+    }
+
     /// The hash as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -83,29 +88,39 @@ fn v1(template: &Template) -> String {
 
 fn digest(version: &str, value: &(impl Serialize + fmt::Debug)) -> String {
     let text = match serde_json::to_value(value) {
-        Ok(value) => sorted(value).to_string(),
+        Ok(mut value) => {
+            sort(&mut value);
+            value.to_string()
+        }
         // Paths that are no UTF-8, which validation refuses.
         Err(_) => format!("{value:?}"),
     };
     format!("{version}:{}", sha256_hex(text.as_bytes()))
 }
 
-/// The same with each object's keys in order: how `serde_json` keeps them is for whoever builds
-/// the program to choose, by its feature `preserve_order`.
-fn sorted(value: Value) -> Value {
+/// Puts each object's keys in order: how `serde_json` keeps them is for whoever builds the program
+/// to choose, by its feature `preserve_order`.
+fn sort(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            let entries: BTreeMap<String, Value> = map.into_iter().collect();
-            Value::Object(entries.into_iter().map(|(key, value)| (key, sorted(value))).collect())
+            if !map.keys().is_sorted() {
+                let entries: BTreeMap<String, Value> = std::mem::take(map).into_iter().collect();
+                map.extend(entries);
+            }
+            map.values_mut().for_each(sort);
         }
-        Value::Array(list) => Value::Array(list.into_iter().map(sorted).collect()),
-        other => other,
+        Value::Array(list) => list.iter_mut().for_each(sort),
+        _ => {}
     }
 }
 
 /// The SHA-256 of `bytes` in hexadecimal digits.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 #[cfg(test)]
@@ -114,8 +129,9 @@ mod tests {
 
     #[test]
     fn keys_are_sorted_at_every_depth() {
-        let value = serde_json::json!({"b": [{"d": 1, "c": 2}], "a": {"z": null, "y": "x"}});
+        let mut value = serde_json::json!({"b": [{"d": 1, "c": 2}], "a": {"z": null, "y": "x"}});
         let text = r#"{"a":{"y":"x","z":null},"b":[{"c":2,"d":1}]}"#;
-        assert_eq!(sorted(value).to_string(), text);
+        sort(&mut value);
+        assert_eq!(value.to_string(), text);
     }
 }

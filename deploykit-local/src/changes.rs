@@ -20,9 +20,10 @@ pub(crate) struct Changes {
     volumes: BTreeSet<VolumeName>,
 }
 
-/// The supervisor's side: what was last seen, and the version at which each part of it changed.
+/// The supervisor's side: what there is, and the version at which each part of it changed.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
+    /// Instances in the order of their ids.
     seen: Observation,
     version: u64,
     /// The last version at which something went away; who knows an older one is told everything.
@@ -33,7 +34,7 @@ pub(crate) struct Snapshot {
 
 impl Default for Snapshot {
     fn default() -> Self {
-        // Microseconds pass faster than looks, so that no version of an earlier supervisor is
+        // Microseconds pass faster than changes, so that no version of an earlier supervisor is
         // taken for one of this.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let version = now.as_micros() as u64;
@@ -48,11 +49,52 @@ impl Default for Snapshot {
 }
 
 impl Snapshot {
-    /// Takes in what is there `now`, and says how it differs from version `since`.
-    pub(crate) fn look(&mut self, now: Observation, since: Option<u64>) -> Changes {
-        if now != self.seen {
-            self.take(now);
+    /// An instance is `now` so; `None` where it is gone.
+    pub(crate) fn set_instance(&mut self, id: &str, now: Option<Instance>) {
+        let place = self.seen.instances.binary_search_by(|i| i.id.as_str().cmp(id));
+        match (place, now) {
+            (Ok(place), Some(now)) if self.seen.instances[place] == now => return,
+            (Ok(place), Some(now)) => self.seen.instances[place] = now,
+            (Err(place), Some(now)) => self.seen.instances.insert(place, now),
+            (Err(_), None) => return,
+            (Ok(place), None) => {
+                self.seen.instances.remove(place);
+                self.instances.remove(id);
+                self.version += 1;
+                self.gone = self.version;
+                return;
+            }
         }
+        self.version += 1;
+        self.instances.insert(id.to_owned(), self.version);
+    }
+
+    /// An endpoint is `now` so; `None` where it is gone.
+    pub(crate) fn set_endpoint(&mut self, service: &ServiceName, now: Option<Endpoint>) {
+        if self.seen.endpoints.get(service) == now.as_ref() {
+            return;
+        }
+        self.version += 1;
+        match now {
+            Some(now) => {
+                self.seen.endpoints.insert(service.clone(), now);
+                self.endpoints.insert(service.clone(), self.version);
+            }
+            None => {
+                self.seen.endpoints.remove(service);
+                self.endpoints.remove(service);
+                self.gone = self.version;
+            }
+        }
+    }
+
+    /// Whether there is neither an instance nor an endpoint.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.seen == Observation::default()
+    }
+
+    /// How what there is differs from version `since`.
+    pub(crate) fn look(&self, volumes: BTreeSet<VolumeName>, since: Option<u64>) -> Changes {
         let version = self.version;
         let since = since.filter(|since| (self.gone..=version).contains(since));
         let newer = |changed: Option<&u64>| since.is_none_or(|s| changed.is_none_or(|c| *c > s));
@@ -64,32 +106,8 @@ impl Snapshot {
             since,
             instances: instances.cloned().collect(),
             endpoints: endpoints.map(|(name, e)| (name.clone(), e.clone())).collect(),
-            volumes: self.seen.volumes.clone(),
+            volumes,
         }
-    }
-
-    fn take(&mut self, now: Observation) {
-        self.version += 1;
-        let ids: BTreeSet<&str> = now.instances.iter().map(|i| i.id.as_str()).collect();
-        let known: BTreeMap<&str, &Instance> =
-            self.seen.instances.iter().map(|i| (i.id.as_str(), i)).collect();
-        for instance in &now.instances {
-            if known.get(instance.id.as_str()) != Some(&instance) {
-                self.instances.insert(instance.id.clone(), self.version);
-            }
-        }
-        for (name, endpoint) in &now.endpoints {
-            if self.seen.endpoints.get(name) != Some(endpoint) {
-                self.endpoints.insert(name.clone(), self.version);
-            }
-        }
-        let parts = self.instances.len() + self.endpoints.len();
-        self.instances.retain(|id, _| ids.contains(id.as_str()));
-        self.endpoints.retain(|name, _| now.endpoints.contains_key(name));
-        if self.instances.len() + self.endpoints.len() < parts {
-            self.gone = self.version;
-        }
-        self.seen = now;
     }
 }
 
@@ -177,6 +195,15 @@ mod tests {
         seen
     }
 
+    fn become_so(snapshot: &mut Snapshot, now: &Observation) {
+        for n in 0..5 {
+            let id = format!("instance{n}");
+            snapshot.set_instance(&id, now.instances.iter().find(|i| i.id == id).cloned());
+            let name = ServiceName::new(format!("service{n}")).unwrap();
+            snapshot.set_endpoint(&name, now.endpoints.get(&name).cloned());
+        }
+    }
+
     proptest! {
         /// Whoever looks, however seldom, sees what is there; who has seen it is told nothing new.
         #[test]
@@ -196,12 +223,14 @@ mod tests {
             let mut known = [None, None, None];
             for (state, lookers) in states {
                 let now = observation(&state);
+                become_so(&mut snapshot, &now);
                 for looker in lookers {
                     let known = &mut known[looker];
                     let since = known.as_ref().map(Known::version);
-                    let changes = snapshot.look(now.clone(), since);
+                    let changes = snapshot.look(BTreeSet::new(), since);
                     prop_assert_eq!(Known::take(known, changes), Some(now.clone()));
-                    let again = snapshot.look(now.clone(), known.as_ref().map(Known::version));
+                    let since = known.as_ref().map(Known::version);
+                    let again = snapshot.look(BTreeSet::new(), since);
                     prop_assert!(again.instances.is_empty() && again.endpoints.is_empty());
                 }
             }
@@ -212,26 +241,31 @@ mod tests {
     fn answers_that_overtake_each_other_are_noticed() {
         let state = |n| observation(&(BTreeMap::from([(1, n)]), BTreeMap::new()));
         let mut snapshot = Snapshot::default();
+        let mut look = |n, since| {
+            become_so(&mut snapshot, &state(n));
+            snapshot.look(BTreeSet::new(), since)
+        };
         let mut known = None;
-        Known::take(&mut known, snapshot.look(state(1), None)).unwrap();
+        Known::take(&mut known, look(1, None)).unwrap();
         let since = known.as_ref().map(Known::version);
-        let first = snapshot.look(state(2), since);
-        let second = snapshot.look(state(3), since);
+        let first = look(2, since);
+        let second = look(3, since);
         assert_eq!(Known::take(&mut known, second), Some(state(3)));
         assert_eq!(Known::take(&mut known, first), Some(state(3)));
         let stale = known.as_ref().map(|k| k.version - 1);
-        let changes = snapshot.look(state(4), stale);
+        let changes = look(4, stale);
         assert_eq!(Known::take(&mut known, changes), None, "it comes on top of another version");
     }
 
     #[test]
     fn another_supervisor_tells_everything() {
-        let state = observation(&(BTreeMap::from([(1, 1)]), BTreeMap::new()));
+        let mut snapshot = Snapshot::default();
+        become_so(&mut snapshot, &observation(&(BTreeMap::from([(1, 1)]), BTreeMap::new())));
         let mut known = None;
-        Known::take(&mut known, Snapshot::default().look(state.clone(), None)).unwrap();
+        Known::take(&mut known, snapshot.look(BTreeSet::new(), None)).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(1));
         let since = known.as_ref().map(Known::version);
-        let changes = Snapshot::default().look(Observation::default(), since);
+        let changes = Snapshot::default().look(BTreeSet::new(), since);
         assert_eq!(Known::take(&mut known, changes), Some(Observation::default()));
     }
 }

@@ -62,6 +62,9 @@ impl Delivery {
         let failed = |e| error::io("give an instance its secrets", &folder, e);
         self.check()?;
         remove_all(&folder).map_err(failed)?;
+        if secrets.is_empty() {
+            return Ok(());
+        }
         make_private(&folder).map_err(failed)?;
         for (name, value) in secrets {
             fs::File::options()
@@ -133,7 +136,9 @@ mod tests {
         let secret = (SecretName::new("db").unwrap(), SecretValue::new("hunter2"));
         delivery.write("a-1", std::slice::from_ref(&secret)).unwrap();
         delivery.write("a-1", std::slice::from_ref(&secret)).unwrap();
-        delivery.write("a-2", &[]).unwrap();
+        delivery.write("a-2", std::slice::from_ref(&secret)).unwrap();
+        delivery.write("a-3", &[]).unwrap();
+        assert!(!delivery.of("a-3").exists());
         let file = delivery.of("a-1").join("db");
         assert_eq!(fs::read(&file).unwrap(), b"hunter2");
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o400);

@@ -112,24 +112,6 @@ impl Executables {
         ))
     }
 
-    /// Copies the executable that this process runs to a file that is the caller's to remove; one
-    /// that is forgotten is collected. Blocks.
-    pub(crate) fn copy_self(&self) -> Result<PathBuf> {
-        // The path may name another file by now: the program may have been built again.
-        let running = Path::new("/proc/self/exe");
-        let copy = self.temporary("");
-        let result = fs::create_dir_all(&self.folder)
-            .and_then(|()| fs::copy(running, &copy))
-            .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o500)));
-        match result {
-            Ok(()) => Ok(copy),
-            Err(e) => {
-                let _ = fs::remove_file(&copy);
-                Err(error::io("copy the running program", &copy, e))
-            }
-        }
-    }
-
     /// Where the content of a digest is.
     pub(crate) fn path(&self, digest: &str) -> PathBuf {
         self.folder.join(digest.strip_prefix(ALGORITHM).unwrap_or(digest))

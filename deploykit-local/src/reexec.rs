@@ -15,10 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{self, BACKEND};
-use crate::executables::Executables;
 use crate::folder::Folder;
 use crate::logs;
-use crate::process::{BUSY, is_busy};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
 
@@ -93,15 +91,12 @@ pub(crate) fn check_init() -> Result<()> {
 /// Cancel-safe: a supervisor that was started comes up all the same, and ends when nobody wants it.
 pub(crate) async fn start(folder: &Folder, keys: &Path) -> Result<bool> {
     check_init()?;
-    let store = Executables::new(folder.executables());
-    // A copy, so that the program's file can be written while the supervisor runs.
-    let copy = tokio::task::spawn_blocking(move || store.copy_self());
-    let executable = copy.await.map_err(|e| failed(e.to_string()))??;
     let orders = Orders { folder: folder.path().to_owned(), keys: keys.to_owned(), detached: true };
     let orders = serde_json::to_string(&orders).map_err(|e| failed(e.to_string()))?;
     let log = open_log(&folder.supervisor_log())
         .map_err(|e| error::io("open the supervisor's log", folder.path(), e))?;
-    let mut command = Command::new(&executable);
+    // The program's path may name another file by now: it may have been built again.
+    let mut command = Command::new("/proc/self/exe");
     command
         .arg0("deploykit-supervisor")
         .arg(folder.path())
@@ -113,16 +108,8 @@ pub(crate) async fn start(folder: &Folder, keys: &Path) -> Result<bool> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log);
-    let mut tries = 0;
-    let spawned = loop {
-        match command.spawn() {
-            Err(e) if is_busy(&e, &mut tries) => tokio::time::sleep(BUSY).await,
-            spawned => break spawned,
-        }
-    };
-    // Nobody executes it again; one that stays is collected like any other.
-    let _ = std::fs::remove_file(&executable);
-    let mut child = spawned.map_err(|e| error::io("start the supervisor", folder.path(), e))?;
+    let mut child =
+        command.spawn().map_err(|e| error::io("start the supervisor", folder.path(), e))?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
         let mut stdout = BufReader::new(stdout);

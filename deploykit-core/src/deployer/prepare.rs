@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use super::Deployer;
 use crate::error::{Error, ErrorKind, Problem, Result};
@@ -35,6 +35,7 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
 
     let mut images = BTreeMap::new();
     let mut secrets = BTreeMap::new();
+    let mut restarts = BTreeMap::new();
     if problems.is_empty() {
         let workloads: Vec<_> = app.workloads().collect();
         // Many services may run one image: each is made ready once.
@@ -45,7 +46,15 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
             }
         }
         let build = |image| make_ready(deployer, &app.name, image);
-        let built = join_all(distinct.iter().copied().map(build)).await;
+        let built = join_all(distinct.iter().copied().map(build));
+        let newest = async {
+            match app.secrets.is_empty() {
+                true => Ok(Vec::new()),
+                false => backend.secrets().list(&app.name).await,
+            }
+        };
+        let record = deployer.record(&app.name);
+        let (built, (newest, last)) = join(built, join(newest, record.newest())).await;
         for (name, workload) in &workloads {
             let made = distinct.iter().zip(&built).find(|(image, _)| **image == workload.image);
             let Some((_, made)) = made else { continue };
@@ -69,10 +78,10 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
                 return Err(error);
             }
         }
-        let newest: BTreeMap<_, _> = match app.secrets.is_empty() {
-            true => BTreeMap::new(),
-            false => backend.secrets().list(&app.name).await?.into_iter().collect(),
-        };
+        let newest: BTreeMap<_, _> = newest?.into_iter().collect();
+        // A restart that was asked for stays asked for.
+        restarts = last?.map(|r| r.app.restarts).unwrap_or_default();
+        restarts.retain(|service, _| app.services.contains_key(service));
         for (name, workload) in workloads {
             for (index, mount) in workload.mounts.iter().enumerate() {
                 let Mount::Secret(mount) = mount else { continue };
@@ -93,10 +102,6 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
     if !problems.is_empty() {
         return failed(kind, problems);
     }
-    // A restart that was asked for stays asked for.
-    let restarts = deployer.record(&app.name).newest().await?.map(|r| r.app.restarts);
-    let mut restarts = restarts.unwrap_or_default();
-    restarts.retain(|service, _| app.services.contains_key(service));
     Ok(ResolvedApp { app, images, secrets, restarts })
 }
 

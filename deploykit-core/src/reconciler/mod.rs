@@ -11,11 +11,12 @@ mod strategy;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use futures_util::stream::BoxStream;
+use tokio::sync::Mutex;
 
 use crate::capability::Capabilities;
 use crate::error::{Error, ErrorKind, Problem, Result};
@@ -61,18 +62,14 @@ impl<R: Runtime> Reconciler<R> {
 
     /// The view of an app that all steps of an apply share.
     async fn view(&self, app: &AppName) -> Result<Arc<View>> {
-        let known = |views: &HashMap<AppName, Weak<View>>| {
-            views.get(app)?.upgrade().filter(|view| view.is_open())
-        };
-        if let Some(view) = known(&self.views.lock().unwrap_or_else(PoisonError::into_inner)) {
+        // Held while it watches, so that of steps that begin at once one does.
+        let mut views = self.views.lock().await;
+        let known = views.get(app).and_then(Weak::upgrade);
+        if let Some(view) = known.filter(|view| view.is_open()) {
             return Ok(view);
         }
         let changes = self.runtime.watch(app).await?;
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         views.retain(|_, view| view.strong_count() > 0);
-        if let Some(view) = known(&views) {
-            return Ok(view);
-        }
         let view = View::open(Arc::clone(&self.runtime), app.clone(), changes);
         views.insert(app.clone(), Arc::downgrade(&view));
         Ok(view)

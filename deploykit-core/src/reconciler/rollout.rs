@@ -83,7 +83,8 @@ impl<R: Runtime> Rollout<'_, R> {
     }
 
     fn is_new(&self, instance: &Instance) -> bool {
-        instance.hash.matches(&self.template)
+        instance.hash == self.hash
+            || (!instance.hash.is_newest() && instance.hash.matches(&self.template))
     }
 
     fn new_ones(&self) -> Vec<&Instance> {
@@ -149,9 +150,11 @@ impl<R: Runtime> Rollout<'_, R> {
     async fn clear_ended(&mut self) -> Result<()> {
         let ended = |i: &&Instance| i.exit().is_some() || i.state == InstanceState::Stopping;
         let ended: Vec<&Instance> = self.seen.of(self.work.name).filter(ended).collect();
-        if !ended.is_empty() {
-            self.work.retire(&ended, false).await?;
+        if ended.is_empty() {
+            self.take(Arc::clone(&self.seen));
+            return Ok(());
         }
+        self.work.retire(&ended, false).await?;
         self.look().await
     }
 
@@ -252,19 +255,21 @@ impl<R: Runtime> Rollout<'_, R> {
 
     /// Starts `count` new instances, and lets them take requests when they are ready if `route`.
     async fn start(&mut self, count: u32, route: bool) -> Result<()> {
-        if count > 0 {
-            let specs = self.specs(count);
-            let fence = &self.work.context.fence;
-            try_join_all(specs.iter().map(|spec| async {
-                self.work.runtime.start(fence, spec).await?;
-                self.work.report(&spec.id, InstanceChange::Started);
-                Ok::<_, Error>(())
-            }))
-            .await?;
-            self.mine.extend(specs.into_iter().map(|spec| spec.id));
+        let specs = self.specs(count);
+        let fence = &self.work.context.fence;
+        try_join_all(specs.iter().map(|spec| async {
+            self.work.runtime.start(fence, spec).await?;
+            self.work.report(&spec.id, InstanceChange::Started);
+            Ok::<_, Error>(())
+        }))
+        .await?;
+        let started: Vec<String> = specs.into_iter().map(|spec| spec.id).collect();
+        let routed = route && self.route(&started, &[]).await?;
+        if !started.is_empty() || routed {
+            self.mine.extend(started);
             self.look().await?;
         }
-        if route { self.route(&[]).await } else { Ok(()) }
+        Ok(())
     }
 
     fn has_own_volumes(&self) -> bool {
@@ -296,26 +301,29 @@ impl<R: Runtime> Rollout<'_, R> {
     /// Takes instances out of the route, lets their requests end, and removes them.
     async fn end(&mut self, instances: &[Instance]) -> Result<()> {
         let ids: Vec<&str> = instances.iter().map(|i| i.id.as_str()).collect();
-        self.route(&ids).await?;
+        self.route(&[], &ids).await?;
         let refs: Vec<&Instance> = instances.iter().collect();
         self.work.retire(&refs, self.seen.endpoints.contains_key(self.work.name)).await?;
         self.look().await
     }
 
-    /// Lets every instance take requests but those `without`.
-    async fn route(&mut self, without: &[&str]) -> Result<()> {
-        let Some(endpoint) = self.seen.endpoints.get(self.work.name) else { return Ok(()) };
-        let ids: BTreeSet<String> = self
-            .instances()
-            .map(|i| i.id.clone())
-            .filter(|id| !without.contains(&id.as_str()))
-            .collect();
-        if endpoint.routed == ids {
-            return Ok(());
+    /// Lets every instance take requests, and those that were just `started`, but those `without`.
+    /// Returns whether that changes anything.
+    async fn route(&self, started: &[String], without: &[&str]) -> Result<bool> {
+        let endpoint = self.seen.endpoints.get(self.work.name);
+        // One that was made just now is not seen yet.
+        if endpoint.is_none() && self.work.context.target.endpoint(self.work.name).is_none() {
+            return Ok(false);
+        }
+        let seen = self.instances().map(|i| &i.id);
+        let ids: BTreeSet<String> =
+            seen.chain(started).filter(|id| !without.contains(&id.as_str())).cloned().collect();
+        if endpoint.map_or(ids.is_empty(), |endpoint| endpoint.routed == ids) {
+            return Ok(false);
         }
         let ids: Vec<String> = ids.into_iter().collect();
         self.work.runtime.route(&self.work.context.fence, self.work.name, &ids).await?;
-        self.look().await
+        Ok(true)
     }
 
     /// Fails where it is clear that an instance will not get ready.
@@ -360,7 +368,7 @@ impl<R: Runtime> Rollout<'_, R> {
 
     /// The last touches: every instance routed, and no endpoint where none is wanted.
     async fn settle(&mut self) -> Result<()> {
-        self.route(&[]).await?;
+        self.route(&[], &[]).await?;
         let unwanted = self.work.context.target.endpoint(self.work.name).is_none();
         if unwanted && self.seen.endpoints.contains_key(self.work.name) {
             self.work.runtime.remove_endpoint(&self.work.context.fence, self.work.name).await?;

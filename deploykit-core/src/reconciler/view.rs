@@ -49,8 +49,12 @@ impl View {
         let (publish, seen) = watch::channel(Seen::default());
         let (ask, mut asked) = mpsc::unbounded_channel::<u64>();
         let task = tokio::spawn(async move {
-            let mut ticket = 0;
+            // Who opens a view asks for its first look.
+            let mut ticket = asked.recv().await.unwrap_or_default();
             loop {
+                while let Ok(number) = asked.try_recv() {
+                    ticket = ticket.max(number);
+                }
                 let look = runtime.inspect(&app).await;
                 let failed = look.is_err();
                 publish.send_modify(|seen| {
@@ -68,9 +72,6 @@ impl View {
                     Some(number) = asked.recv() => { ticket = ticket.max(number); Some(Ok(())) }
                     () = tokio::time::sleep(IDLE) => Some(Ok(())),
                 };
-                while let Ok(number) = asked.try_recv() {
-                    ticket = ticket.max(number);
-                }
                 let failure = match told {
                     Some(Ok(())) => continue,
                     Some(Err(error)) => error,

@@ -1,6 +1,7 @@
 //! Which process it is: a pid alone may be given to another process later.
 
 use std::io;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,9 +58,14 @@ impl Stat {
     }
 }
 
-/// The id of the running boot.
+/// The id of the running boot, which is read once.
 pub(crate) fn boot_id() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    static BOOT: OnceLock<String> = OnceLock::new();
+    if let Some(boot) = BOOT.get() {
+        return Ok(boot.clone());
+    }
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(BOOT.get_or_init(|| boot.trim().to_owned()).clone())
 }
 
 #[cfg(test)]

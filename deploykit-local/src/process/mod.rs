@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use identity::{Identity, Stat, boot_id};
-pub(crate) use spawn::{BUSY, Launch, is_busy};
+pub(crate) use spawn::Launch;
 
 /// A process that this supervisor started or adopted, held by its pidfd.
 ///

@@ -68,11 +68,11 @@ impl Launch {
 }
 
 /// The pause before an executable that is busy is tried again.
-pub(crate) const BUSY: Duration = Duration::from_millis(5);
+const BUSY: Duration = Duration::from_millis(5);
 
 /// Whether to try again: an executable that was just written is still open for writing in a child
 /// of its writer that was forked meanwhile and has not reached its exec yet.
-pub(crate) fn is_busy(error: &io::Error, tries: &mut u32) -> bool {
+fn is_busy(error: &io::Error, tries: &mut u32) -> bool {
     *tries += 1;
     error.kind() == io::ErrorKind::ExecutableFileBusy && *tries < 100
 }

@@ -137,9 +137,9 @@ impl Supervisor {
             state.endpoints.extend(before.map(|before| (key, before)));
             return Err(e);
         }
-        state.endpoints.insert(key, served);
+        state.endpoints.insert(key.clone(), served);
         state.rebalance(&fence.app, &spec.service);
-        state.notify(&fence.app);
+        state.endpoint_changed(&key);
         Ok(())
     }
 
@@ -211,8 +211,9 @@ impl Supervisor {
         let served = {
             let mut state = self.state();
             state.database.remove_endpoint(fence, service)?;
-            let served = state.endpoints.remove(&(fence.app.clone(), service.clone()));
-            state.notify(&fence.app);
+            let key = (fence.app.clone(), service.clone());
+            let served = state.endpoints.remove(&key);
+            state.endpoint_changed(&key);
             served
         };
         let listeners = served.map(|served| served.listeners).unwrap_or_default();
@@ -240,7 +241,7 @@ impl Supervisor {
             served.routed = instances;
         }
         state.rebalance(&fence.app, service);
-        state.notify(&fence.app);
+        state.endpoint_changed(&key);
         Ok(())
     }
 

@@ -73,7 +73,7 @@ impl Supervisor {
             Ok(true) => {
                 let hosted = Arc::new(Hosted::new(row));
                 state.instances.insert(hosted.spec.id.clone(), Arc::clone(&hosted));
-                state.notify(&fence.app);
+                state.instance_changed(&hosted);
                 Ok(Some(hosted))
             }
             Ok(false) => Ok(None),
@@ -90,7 +90,7 @@ impl Supervisor {
         state.instances.remove(&hosted.spec.id);
         state.ports.release(&hosted.phase().ports);
         state.database.forget_instance(&hosted.spec.id)?;
-        state.notify(&hosted.app);
+        state.instance_changed(hosted);
         drop(state);
         self.remove_files(&hosted.spec.id)
     }
@@ -129,7 +129,7 @@ impl Supervisor {
             state.database.remove_instance(fence, id)?;
             state.instances.remove(id);
             state.ports.release(&hosted.phase().ports);
-            state.notify(&hosted.app);
+            state.instance_changed(&hosted);
         }
         self.remove_files(id)
     }

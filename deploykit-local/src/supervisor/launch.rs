@@ -148,8 +148,16 @@ impl Supervisor {
             let path = path.to_owned();
             move |e| error::io("give an instance its files", &path, e)
         };
-        for folder in [&configs, &volumes] {
-            remove_all(folder).and_then(|()| make_private(folder)).map_err(failed(folder))?;
+        make_private(&files).map_err(failed(&files))?;
+        let filled = [
+            (&configs, !spec.template.configs.is_empty()),
+            (&volumes, !spec.template.volumes.is_empty()),
+        ];
+        for (folder, wanted) in filled {
+            remove_all(folder).map_err(failed(folder))?;
+            if wanted {
+                make_private(folder).map_err(failed(folder))?;
+            }
         }
         for (name, content) in &spec.template.configs {
             let path = configs.join(name.as_str());

@@ -82,11 +82,42 @@ struct State {
     /// When each lease that is held runs out.
     leases: BTreeMap<AppName, Instant>,
     watchers: BTreeMap<AppName, watch::Sender<u64>>,
+    /// Of the apps that somebody has looked at.
     snapshots: BTreeMap<AppName, Snapshot>,
 }
 
 impl State {
-    /// Tells those who watch an app that it has changed.
+    /// What there is of an app, for whoever looks at it.
+    fn snapshot(&mut self, app: &AppName) -> &mut Snapshot {
+        self.snapshots.entry(app.clone()).or_insert_with(|| {
+            let mut snapshot = Snapshot::default();
+            for hosted in self.instances.values().filter(|hosted| hosted.app == *app) {
+                snapshot.set_instance(&hosted.spec.id, Some(hosted.observe()));
+            }
+            for ((_, service), served) in self.endpoints.iter().filter(|((of, _), _)| of == app) {
+                snapshot.set_endpoint(service, Some(served.observe()));
+            }
+            snapshot
+        })
+    }
+
+    /// Tells those who watch its app that an instance has changed, or is gone.
+    fn instance_changed(&mut self, hosted: &Hosted) {
+        if let Some(snapshot) = self.snapshots.get_mut(&hosted.app) {
+            let now = self.instances.get(&hosted.spec.id).map(|hosted| hosted.observe());
+            snapshot.set_instance(&hosted.spec.id, now);
+        }
+        self.notify(&hosted.app);
+    }
+
+    /// Tells those who watch its app that an endpoint has changed, or is gone.
+    fn endpoint_changed(&mut self, key: &(AppName, ServiceName)) {
+        if let Some(snapshot) = self.snapshots.get_mut(&key.0) {
+            snapshot.set_endpoint(&key.1, self.endpoints.get(key).map(Served::observe));
+        }
+        self.notify(&key.0);
+    }
+
     fn notify(&self, app: &AppName) {
         if let Some(watchers) = self.watchers.get(app) {
             watchers.send_modify(|count| *count += 1);
@@ -216,7 +247,7 @@ impl Supervisor {
         if before.ready != after.ready || before.phase.ports != after.phase.ports {
             state.rebalance(&hosted.app, &hosted.spec.service);
         }
-        state.notify(&hosted.app);
+        state.instance_changed(hosted);
     }
 
     /// The main processes of its instances.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use deploykit_agent::wire::{Frame, SecretText, encode_answer};
 use deploykit_core::model::AppName;
-use deploykit_core::{Error, ErrorKind, Observation, Result};
+use deploykit_core::{Error, ErrorKind, Result};
 use tokio::sync::watch;
 
 use super::Supervisor;
-use crate::changes::{Changes, Snapshot};
+use crate::changes::Changes;
 use crate::error::BACKEND;
 use crate::protocol::{Request, Surroundings, broken};
 
@@ -92,23 +92,14 @@ impl Supervisor {
     }
 
     fn inspect(&self, app: &AppName, since: Option<u64>) -> Changes {
+        let volumes = self.volumes(app);
         let mut state = self.state();
-        let instances = state.instances.values().filter(|hosted| hosted.app == *app);
-        let endpoints = state.endpoints.iter().filter(|((of, _), _)| of == app);
-        let seen = Observation {
-            instances: instances.map(|hosted| hosted.observe()).collect(),
-            endpoints: endpoints
-                .map(|((_, service), served)| (service.clone(), served.observe()))
-                .collect(),
-            volumes: self.volumes(app),
-            networks: Default::default(),
-            controllers: Default::default(),
-        };
-        if seen == Observation::default() {
+        let snapshot = state.snapshot(app);
+        let look = snapshot.look(volumes, since);
+        if snapshot.is_empty() {
             state.snapshots.remove(app);
-            return Snapshot::default().look(seen, None);
         }
-        state.snapshots.entry(app.clone()).or_default().look(seen, since)
+        look
     }
 
     fn surroundings_of(&self, app: &AppName, instance: &str) -> Result<Surroundings> {
