@@ -181,7 +181,7 @@ impl ImageBuilder for Docker {
                 Ok(ResolvedImage { source: image.to_string(), digest })
             }
             ImageSpec::Reference(reference) => self.pull(reference).await,
-            ImageSpec::Build(build) => self.from_dockerfile(app, build).await,
+            ImageSpec::Build(build) => self.build_dockerfile(app, build).await,
             other => {
                 let message = format!("`{other}` is of a kind that this release cannot make ready");
                 Err(error(ErrorKind::Unsupported, "make an image ready", message))

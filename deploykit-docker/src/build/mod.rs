@@ -35,7 +35,7 @@ const LINES: usize = 12;
 impl Docker {
     /// Builds an image and names it as one of the app's. A build that is dropped goes on in the
     /// engine; what it makes is collected with the images that no revision names.
-    pub(crate) async fn from_dockerfile(
+    pub(crate) async fn build_dockerfile(
         &self,
         app: &AppName,
         build: &ImageBuild,
