@@ -63,12 +63,7 @@ fn report(name: &str, capabilities: &Capabilities, projects: &[PathBuf]) -> Stri
     for folder in projects {
         let (converted, problems) = examine(&project(folder), &BTreeSet::new());
         let found = problems.iter().flat_map(|problems| problems.diagnostics());
-        let keys: BTreeSet<String> = found
-            .map(|d| match d.what.contains("no `image`") {
-                true => "services.*.image (there is only a `build`)".to_owned(),
-                false => pattern(&d.path),
-            })
-            .collect();
+        let keys: BTreeSet<String> = found.map(|d| pattern(&d.path)).collect();
         let app = converted.map(|converted| converted.app);
         let refused = app.iter().flat_map(|app| capabilities.check(app, name, &BTreeSet::new()));
         let features: BTreeSet<String> = refused

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use deploykit_compose::{ComposeFile, LoadOptions, from_app, load, to_app};
 use deploykit_core::model::{
-    App, BindMount, Bytes, Condition, Config, ConfigMount, Cpu, ImageRef, ImageSpec, Job, Mount,
-    Network, OnFailure, Port, PortName, Probe, Probes, Publish, Replicas, RestartPolicy, Rolling,
-    Schedule, Secret, SecretMount, Service, Signal, Strategy, TmpfsMount, Update, Volume,
-    VolumeMount, VolumeScope,
+    App, BindMount, Bytes, Condition, Config, ConfigMount, Cpu, ImageBuild, ImageRef, ImageSpec,
+    Job, Mount, Network, OnFailure, Port, PortName, Probe, Probes, Publish, Replicas,
+    RestartPolicy, Rolling, Schedule, Secret, SecretMount, Service, Signal, Strategy, TmpfsMount,
+    Update, Volume, VolumeMount, VolumeScope,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -38,10 +38,24 @@ fn odd() -> impl Strategy_<Value = String> {
 
 use proptest::strategy::Strategy as Strategy_;
 
+fn build() -> impl Strategy_<Value = ImageBuild> {
+    let file = proptest::option::of("[a-z]{1,5}");
+    let all = (file, btree_map("[a-z]{1,5}", odd(), 0..2), any::<(bool, bool)>(), odd());
+    all.prop_map(|(file, args, (no_cache, pull), inline)| {
+        let mut build = ImageBuild::new("/srv/web");
+        build.dockerfile_inline = file.is_none().then_some(inline).filter(|t| !t.is_empty());
+        (build.dockerfile, build.labels) = (file.clone().map(Into::into), args.clone());
+        (build.target, build.args) = (file, args);
+        (build.no_cache, build.pull) = (no_cache, pull);
+        build
+    })
+}
+
 fn image() -> impl Strategy_<Value = ImageSpec> {
     prop_oneof![
         "[a-z]{1,5}(:[0-9]{1,3})?".prop_map(|r| ImageSpec::Reference(ImageRef::new(r).unwrap())),
         "/[a-z]{1,5}/[a-z]{1,5}".prop_map(ImageSpec::binary),
+        build().prop_map(ImageSpec::build),
     ]
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use deploykit_compose::{ComposeFile, LoadOptions, Project, keys_table, load, to_app};
-use deploykit_core::model::{Condition, Mount, Publish, RestartPolicy};
+use deploykit_core::model::{
+    BuildSecret, Condition, ImageBuild, ImageSpec, Mount, Publish, RestartPolicy,
+};
 
 fn options(texts: &[&str]) -> LoadOptions {
     let mut options = LoadOptions::new([], "/srv/shop");
@@ -180,4 +182,44 @@ fn hostile_files_end_in_errors() {
     std::fs::File::create(&file).unwrap().set_len(100 << 20).unwrap();
     let shown = load(&LoadOptions::new([file], folder.path())).unwrap_err().to_string();
     assert!(shown.contains("bytes"), "{shown}");
+}
+
+#[test]
+fn what_is_built_is_mapped() {
+    let text = "name: shop
+services:
+  web:
+    image: shop/web
+    build: {context: web, dockerfile: docker/Dockerfile, target: release, args: {A: 1, HOST: , NOT: }, secrets: [token], no_cache: true}
+  db: {build: ./db, secrets: [key]}
+secrets: {token: {file: ./token}, key: {environment: KEY}}
+";
+    let mut given = options(&[text]);
+    given.environment.insert("HOST".into(), "here".into());
+    let converted = to_app(&load(&given).unwrap(), &BTreeSet::new()).unwrap();
+    let ImageSpec::Build(web) = &converted.app.services["web"].image else { panic!("no build") };
+    let mut wanted = ImageBuild::new("/srv/shop/web");
+    wanted.dockerfile = Some("docker/Dockerfile".into());
+    wanted.target = Some("release".into());
+    wanted.args = [("A".into(), "1".into()), ("HOST".into(), "here".into())].into();
+    wanted.no_cache = true;
+    wanted.secrets = [("token".into(), BuildSecret::File("/srv/shop/token".into()))].into();
+    assert_eq!(**web, wanted);
+    assert_eq!(
+        converted.app.services["db"].image,
+        ImageSpec::build(ImageBuild::new("/srv/shop/db"))
+    );
+    let names: Vec<&str> = converted.app.secrets.keys().map(AsRef::as_ref).collect();
+    assert_eq!(names, ["key"], "what only builds use is none of the app's");
+
+    let refused = |build: &str| {
+        let text = format!("name: a\nservices: {{web: {{build: {build}}}}}");
+        to_app(&project(&text), &BTreeSet::new()).unwrap_err().to_string()
+    };
+    assert!(refused("{context: ., ssh: [default]}").contains("`ssh` is not supported"));
+    assert!(refused("{context: ., cache_to: [x]}").contains("services.*.build.cache_to"));
+    assert!(refused("https://git.example/x.git").contains("clone it"));
+    let external = "name: a\nservices: {web: {build: {context: ., secrets: [s]}}}\nsecrets: {s: {external: true}}";
+    let shown = to_app(&project(external), &BTreeSet::new()).unwrap_err().to_string();
+    assert!(shown.contains("from a file or from the environment"), "{shown}");
 }

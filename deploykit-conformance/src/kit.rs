@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use deploykit_core::model::{AppName, ImageRef, ImageSpec};
+use deploykit_core::model::{AppName, ImageBuild, ImageRef, ImageSpec};
 use deploykit_core::{Capabilities, Change, Orchestrator, Result};
 use futures_util::future::BoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) image: ImageSpec,
     pub(crate) program: String,
     pub(crate) reference: Option<ImageRef>,
+    pub(crate) build: Option<ImageBuild>,
     pub(crate) simulated: bool,
     pub(crate) kill_host: Option<Kill>,
     afterwards: Option<Hook>,
@@ -57,6 +58,7 @@ impl Kit {
             image: ImageSpec::binary(&program),
             program: program.to_string_lossy().into_owned(),
             reference: None,
+            build: None,
             simulated: false,
             kill_host: None,
             afterwards: None,
@@ -76,6 +78,13 @@ impl Kit {
     /// executables as well as images: what starts it is its entry point.
     pub fn reference(mut self, image: ImageRef) -> Self {
         self.settings.reference = Some(image);
+        self
+    }
+
+    /// What the [test application](crate::testapp) is built from, for backends that build images
+    /// from Dockerfiles: what starts it is its entry point.
+    pub fn build(mut self, build: ImageBuild) -> Self {
+        self.settings.build = Some(build);
         self
     }
 

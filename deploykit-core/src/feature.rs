@@ -49,6 +49,8 @@ features! {
     Executables = "executables";
     /// `image: {reference: …}` and `image: {files: …}`: images, of a registry or made here.
     Images = "images";
+    /// `image: {build: …}`: images built from a Dockerfile.
+    Dockerfiles = "dockerfiles";
     /// `resources`.
     Resources = "resources";
     /// `user`.
@@ -122,6 +124,9 @@ impl Feature {
         match self {
             Self::Executables => Never("name an image by its reference, or use another backend"),
             Self::Images => Never("name an executable by its path, or use another backend"),
+            Self::Dockerfiles => Never(
+                "use a Docker engine; or build it with `docker build`, push it and name it by its reference",
+            ),
             Self::Resources => Allowed("instances run without limits"),
             Self::Users => Allowed("instances run as the backend's own user"),
             Self::Isolation => Allowed("every service reaches every other"),
@@ -232,6 +237,7 @@ impl Shared<'_> {
             ImageSpec::Binary(_) => omit(Feature::Executables, image.field("binary")),
             ImageSpec::Reference(_) => omit(Feature::Images, image.field("reference")),
             ImageSpec::Files(_) => omit(Feature::Images, image.field("files")),
+            ImageSpec::Build(_) => omit(Feature::Dockerfiles, image.field("build")),
         };
         for (index, mount) in self.mounts.iter().enumerate() {
             let at = path.field("mounts").index(index);

@@ -15,6 +15,11 @@ fn sample(feature: Feature) -> (String, &'static str, bool) {
             "services.x.image.reference",
             false,
         ),
+        Feature::Dockerfiles => (
+            "services: {x: {image: {build: {context: .}}}}".into(),
+            "services.x.image.build",
+            false,
+        ),
         Feature::Resources => {
             (service("resources: {memory_limit: 1Gi}"), "services.x.resources", true)
         }

@@ -28,6 +28,9 @@ pub struct DockerConfig {
     pub publish: String,
     /// The folder with the keys that secrets are sealed with before they reach the engine.
     pub keys: PathBuf,
+    /// Whether images are built from Dockerfiles by BuildKit; else by the engine's classic builder.
+    /// By default what `DOCKER_BUILDKIT` says, and BuildKit where it says nothing.
+    pub buildkit: bool,
 }
 
 /// Where an engine is.
@@ -93,7 +96,9 @@ impl DockerConfig {
         let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).unwrap_or_else(|| {
             PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".config")
         });
-        Self { host, agent: None, publish, keys: base.join("deploykit/keys") }
+        let buildkit = std::env::var("DOCKER_BUILDKIT");
+        let buildkit = !buildkit.is_ok_and(|word| matches!(&*word, "0" | "false"));
+        Self { host, agent: None, publish, keys: base.join("deploykit/keys"), buildkit }
     }
 
     /// From `docker://` (`DOCKER_HOST`, else the current context of the docker command, else its
@@ -123,6 +128,12 @@ impl DockerConfig {
     /// is not set).
     pub fn keys(mut self, folder: impl Into<PathBuf>) -> Self {
         self.keys = folder.into();
+        self
+    }
+
+    /// Sets whether BuildKit builds.
+    pub fn buildkit(mut self, buildkit: bool) -> Self {
+        self.buildkit = buildkit;
         self
     }
 

@@ -120,7 +120,7 @@ async fn give(
     Ok((name, digest))
 }
 
-fn name(app: &AppName, tag: &str) -> String {
+pub(crate) fn name(app: &AppName, tag: &str) -> String {
     format!("{}:{tag}", names::repository(app))
 }
 
@@ -181,6 +181,7 @@ impl ImageBuilder for Docker {
                 Ok(ResolvedImage { source: image.to_string(), digest })
             }
             ImageSpec::Reference(reference) => self.pull(reference).await,
+            ImageSpec::Build(build) => self.build_dockerfile(app, build).await,
             other => {
                 let message = format!("`{other}` is of a kind that this release cannot make ready");
                 Err(error(ErrorKind::Unsupported, "make an image ready", message))

@@ -287,7 +287,15 @@ fn health_check(probes: &Probes) -> HealthConfig {
         return HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() };
     };
     let nanos = |time: std::time::Duration| i64::try_from(time.max(SHORTEST).as_nanos()).ok();
-    let start = (!probe.initial_delay.is_zero()).then_some(probe.initial_delay);
+    // One command for both: what may fail while it starts is not counted in that time.
+    let starting = probes.startup.as_ref().filter(|startup| startup.check == probe.check);
+    let start = match starting.filter(|_| probes.readiness.is_some()) {
+        Some(startup) => {
+            startup.initial_delay + startup.interval.saturating_mul(startup.failure_threshold)
+        }
+        None => probe.initial_delay,
+    };
+    let start = (!start.is_zero()).then_some(start);
     HealthConfig {
         test: Some([vec!["CMD".to_owned()], check.command.clone()].concat()),
         interval: nanos(probe.interval),
@@ -378,9 +386,11 @@ fn body(
     let by_engine = is_exec(&probes.readiness) || is_exec(&probes.startup);
     let questions = asked(probes);
     let by_keeper = questions.startup.is_some() || questions.readiness.is_some();
-    if is_exec(&probes.readiness) && is_exec(&probes.startup) {
-        let message = "an engine asks one command: make the startup probe or the readiness probe \
-             an http or tcp one";
+    let check = |probe: &Option<Probe>| probe.as_ref().map(|probe| probe.check.clone());
+    let both = is_exec(&probes.readiness) && is_exec(&probes.startup);
+    if both && check(&probes.readiness) != check(&probes.startup) {
+        let message = "an engine asks one command: let the startup probe and the readiness probe \
+             ask the same, or make one of them an http or tcp one";
         return Err(error(ErrorKind::Unsupported, START, message));
     }
     let probed = match (by_engine, by_keeper) {

@@ -20,6 +20,7 @@
 //! are published on 127.0.0.1 where the engine is of this machine.
 
 mod agent;
+mod build;
 mod config;
 mod connect;
 mod context;

@@ -26,9 +26,10 @@ use crate::{exec, images, logs, names, networks, watch};
 
 /// What it honours beyond what every backend does. `replicas: global` means one: an engine is one
 /// node.
-const FEATURES: [Feature; 14] = [
+const FEATURES: [Feature; 15] = [
     Feature::Executables,
     Feature::Images,
+    Feature::Dockerfiles,
     Feature::Resources,
     Feature::Users,
     Feature::HostPorts,
@@ -55,6 +56,7 @@ pub struct Docker {
     pub(crate) cache: Cache,
     pub(crate) program: Option<PathBuf>,
     pub(crate) publish: String,
+    pub(crate) buildkit: bool,
     pub(crate) keepers: Keepers,
     pub(crate) proxies: Arc<Mutex<HashMap<String, Client>>>,
     capabilities: Arc<Capabilities>,
@@ -84,6 +86,7 @@ impl Docker {
             cache,
             program,
             publish: config.publish,
+            buildkit: config.buildkit,
             keepers,
             proxies: Arc::default(),
             capabilities: Arc::new(capabilities()),

@@ -70,7 +70,17 @@ impl Transport {
         let (mut parts, mut body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         // Calls that wait for something to happen would keep others from being made.
-        let waits = ["/stop", "/wait", "/events", "/logs", "/build", "/load", "/images/create"];
+        let waits = [
+            "/stop",
+            "/wait",
+            "/events",
+            "/logs",
+            "/build",
+            "/session",
+            "/grpc",
+            "/load",
+            "/images/create",
+        ];
         let waits = waits.iter().any(|word| path.contains(word));
         let (major, minor) = VERSION;
         parts.uri = format!("/v{major}.{minor}{path}").parse::<Uri>().map_err(io::Error::other)?;

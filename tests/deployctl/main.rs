@@ -3,6 +3,8 @@
 #![cfg(all(feature = "compose", feature = "local", feature = "oci"))]
 
 mod compose;
+#[cfg(feature = "docker")]
+mod compose_docker;
 mod files;
 mod images;
 mod life;

@@ -67,9 +67,11 @@ impl Converter<'_> {
                 return None;
             }
         }
+        if let Some(build) = super::build::of(node) {
+            return self.build(build, path);
+        }
         let Some(image) = node.get("image") else {
-            let what =
-                format!("there is no `image` to run; build one and name it, or write `{BINARY}`");
+            let what = format!("there is no `image` to run, and no `build`; or write `{BINARY}`");
             self.problem(node.span, path, what);
             return None;
         };

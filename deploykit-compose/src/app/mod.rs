@@ -1,5 +1,6 @@
 //! From a Compose project to the model.
 
+mod build;
 mod fields;
 mod job;
 pub(crate) mod mounts;
@@ -136,6 +137,9 @@ impl Converter<'_> {
             }
         }
         for (key, node) in section(root, "secrets") {
+            if build::is_of_builds(root, key) {
+                continue;
+            }
             let path = format!("secrets.{key}");
             let Some(name) = self.parsed(node, &path, SecretName::new(own_name(key))) else {
                 continue;

@@ -1,8 +1,9 @@
 //! Services and jobs.
 
 use deploykit_core::model::{
-    Check, Condition, ImageSpec, Job, Mount, OnFailure, Port, Probe, Probes, Protocol, Publish,
-    Replicas, Resources, RestartPolicy, Rolling, Service, ServiceName, Strategy, Update, Workload,
+    Check, Condition, ImageBuild, ImageSpec, Job, Mount, OnFailure, Port, Probe, Probes, Protocol,
+    Publish, Replicas, Resources, RestartPolicy, Rolling, Service, ServiceName, Strategy, Update,
+    Workload,
 };
 
 use crate::app::BINARY;
@@ -65,6 +66,10 @@ impl Exporter {
         match workload.image {
             ImageSpec::Binary(file) => node.set(BINARY, text(file.display())),
             ImageSpec::Reference(reference) => node.set("image", text(reference)),
+            ImageSpec::Build(build) => {
+                let build = self.build(&format!("{path}.image.build"), build);
+                node.put("build", build);
+            }
             _ => self.problem(format!("{path}.image"), "Compose has no such image"),
         }
         node.set_some("entrypoint", list(workload.command.iter().map(text)));
@@ -121,6 +126,34 @@ impl Exporter {
         placed.set_some("preferences", list(spread));
         deploy.set_some("placement", placed.value);
         node.set_some("deploy", deploy.value);
+        node
+    }
+
+    fn build(&mut self, path: &str, build: &ImageBuild) -> Node {
+        let mut node = map();
+        node.set("context", text(build.context.display()));
+        if let Some(file) = &build.dockerfile {
+            node.set("dockerfile", text(file.display()));
+        }
+        if let Some(content) = &build.dockerfile_inline {
+            node.set("dockerfile_inline", text(content));
+        }
+        node.set_some("args", pairs(&build.args));
+        if let Some(target) = &build.target {
+            node.set("target", text(target));
+        }
+        node.set_some("labels", pairs(&build.labels));
+        for (key, set) in [("no_cache", build.no_cache), ("pull", build.pull)] {
+            if set {
+                node.set(key, Value::Bool(true));
+            }
+        }
+        if !build.secrets.is_empty() {
+            self.problem(
+                format!("{path}.secrets"),
+                "a build's secrets are declared by the project",
+            );
+        }
         node
     }
 

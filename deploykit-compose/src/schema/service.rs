@@ -11,14 +11,15 @@ use super::{
 const HOST: &str = "it gives the container parts of the host, which the model does not have";
 const ENGINE: &str = "it is a matter of the container engine, which the model does not have";
 const TUNING: &str = "the model has only limits and reservations of CPU time and memory";
-const BUILDS: &str = "the model has no builds; build the image first and name it in `image`";
+const BUILDER: &str = "it is a matter of the builder, which the model does not have";
+const CACHE: &str = "the engine keeps its own cache of builds";
 const ADDRESS: &str = "the backend chooses addresses and names";
 
 pub(super) const SERVICE: Object = object(&[
     allowed("annotations", Shape::Labels, "the model has labels only"),
     allowed("attach", Shape::Bool, "logs are read on demand, from any service").meant(),
     inner("blkio_config", Shape::Object(&BLKIO)),
-    allowed("build", Shape::Short(convert::build, &Shape::Object(&BUILD)), BUILDS),
+    inner("build", Shape::Short(convert::build, &Shape::Object(&BUILD))),
     refused("cap_add", TEXT_LIST, HOST),
     refused("cap_drop", TEXT_LIST, "the model has no capabilities of processes"),
     refused("cgroup", Shape::Word(&["host", "private"]), HOST),
@@ -77,7 +78,11 @@ pub(super) const SERVICE: Object = object(&[
     ),
     inner("healthcheck", Shape::Object(&HEALTHCHECK)),
     allowed("hostname", Shape::Text, ADDRESS),
-    model("image", Shape::Text, "image"),
+    model(
+        "image",
+        Shape::Text,
+        "image; beside `build` no name is needed: images built are named by the backend",
+    ),
     allowed("init", Shape::Bool, ENGINE).meant(),
     refused("ipc", Shape::Text, HOST),
     allowed("isolation", Shape::Text, ENGINE),
@@ -154,31 +159,35 @@ pub(super) const SERVICE: Object = object(&[
 pub(super) const ULIMITS: Shape = Shape::Map(&Shape::Short(convert::ulimit, &Shape::Any));
 
 const BUILD: Object = object(&[
-    inner("additional_contexts", Shape::Short(convert::contexts, &Shape::Labels)),
-    inner("args", Shape::Variables),
-    inner("cache_from", TEXT_LIST),
-    inner("cache_to", TEXT_LIST),
-    inner("context", Shape::Text),
-    inner("dockerfile", Shape::Text),
-    inner("dockerfile_inline", Shape::Text),
-    inner("entitlements", TEXT_LIST),
-    inner("extra_hosts", Shape::Once(&Shape::Short(convert::hosts, &TEXT_LIST))),
-    inner("isolation", Shape::Text),
-    inner("labels", Shape::Labels),
-    inner("network", Shape::Text),
-    inner("no_cache", Shape::Bool),
-    inner("no_cache_filter", Shape::Once(&Shape::Texts)),
-    inner("platforms", TEXT_LIST),
-    inner("privileged", Shape::Bool),
-    inner("provenance", Shape::Scalar(&[Kind::Bool])),
-    inner("pull", Shape::Bool),
-    inner("sbom", Shape::Scalar(&[Kind::Bool])),
+    refused(
+        "additional_contexts",
+        Shape::Short(convert::contexts, &Shape::Labels),
+        "a build has one context",
+    ),
+    model("args", Shape::Variables, "image (build): args"),
+    allowed("cache_from", TEXT_LIST, CACHE),
+    allowed("cache_to", TEXT_LIST, CACHE),
+    model("context", Shape::Text, "image (build): context"),
+    model("dockerfile", Shape::Text, "image (build): dockerfile"),
+    model("dockerfile_inline", Shape::Text, "image (build): dockerfile_inline"),
+    refused("entitlements", TEXT_LIST, BUILDER),
+    refused("extra_hosts", Shape::Once(&Shape::Short(convert::hosts, &TEXT_LIST)), BUILDER),
+    allowed("isolation", Shape::Text, BUILDER),
+    model("labels", Shape::Labels, "image (build): labels"),
+    refused("network", Shape::Text, BUILDER),
+    model("no_cache", Shape::Bool, "image (build): no_cache"),
+    allowed("no_cache_filter", Shape::Once(&Shape::Texts), CACHE),
+    allowed("platforms", TEXT_LIST, "images are built for the platform of the engine"),
+    refused("privileged", Shape::Bool, BUILDER),
+    allowed("provenance", Shape::Scalar(&[Kind::Bool]), "images are built to be run here"),
+    model("pull", Shape::Bool, "image (build): pull"),
+    allowed("sbom", Shape::Scalar(&[Kind::Bool]), "images are built to be run here"),
     inner("secrets", Shape::List(&Shape::Short(convert::file_mount, &Shape::Object(&FILE_MOUNT)))),
-    inner("shm_size", Shape::Bytes),
-    inner("ssh", Shape::Short(convert::ssh, &TEXT_LIST)),
-    inner("tags", TEXT_LIST),
-    inner("target", Shape::Text),
-    inner("ulimits", Shape::Map(&Shape::Short(convert::build_ulimit, &Shape::Any))),
+    allowed("shm_size", Shape::Bytes, TUNING),
+    refused("ssh", Shape::Short(convert::ssh, &TEXT_LIST), BUILDER),
+    allowed("tags", TEXT_LIST, "the backend names what it builds"),
+    model("target", Shape::Text, "image (build): target"),
+    allowed("ulimits", Shape::Map(&Shape::Short(convert::build_ulimit, &Shape::Any)), TUNING),
 ]);
 
 const BLKIO: Object = closed(
@@ -220,8 +229,8 @@ const BLKIO_WEIGHT: Object =
     closed(&[], &[inner("path", Shape::Text).meant(), inner("weight", WEIGHT).meant()]);
 
 const FILE_MOUNT: Object = object(&[
-    model("source", Shape::Text, "mounts (secret, config): name"),
-    model("target", Shape::Text, "mounts (secret, config): target"),
+    model("source", Shape::Text, "mounts (secret, config): name; of a build: secrets"),
+    model("target", Shape::Text, "mounts (secret, config): target; of a build: its name there"),
     allowed("uid", Shape::Text, "files belong to the service's user"),
     allowed("gid", Shape::Text, "files belong to the service's user"),
     allowed("mode", Shape::Mode, "secrets are readable by the service's user alone"),

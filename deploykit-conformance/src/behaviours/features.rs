@@ -70,6 +70,10 @@ fn app_with(t: &Test, feature: Feature) -> App {
             }
             _ => image(ImageSpec::Reference(ImageRef::new("registry.invalid/testapp:1").unwrap())),
         },
+        Feature::Dockerfiles => {
+            let build = t.settings.build.clone();
+            image(ImageSpec::build(build.unwrap_or_else(|| ImageBuild::new("."))))
+        }
         Feature::Resources => {
             let cpu_limit = "500m".parse().ok();
             web.resources(Resources { cpu_limit, ..Resources::default() })

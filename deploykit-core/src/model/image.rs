@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::dockerfile::ImageBuild;
 use super::files::ImageFiles;
 
-/// What to run: an executable of this machine, an image of a registry, or one made of files.
+/// What to run: an executable of this machine, an image of a registry, or one made here, of files
+/// or from a Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -19,6 +21,8 @@ pub enum ImageSpec {
     Reference(ImageRef),
     /// An image that is made of files.
     Files(Box<ImageFiles>),
+    /// An image that an engine builds from a Dockerfile.
+    Build(Box<ImageBuild>),
 }
 
 impl ImageSpec {
@@ -30,6 +34,11 @@ impl ImageSpec {
     /// An image that is made of files.
     pub fn files(files: ImageFiles) -> Self {
         Self::Files(Box::new(files))
+    }
+
+    /// An image that an engine builds from a Dockerfile.
+    pub fn build(build: ImageBuild) -> Self {
+        Self::Build(Box::new(build))
     }
 }
 
@@ -43,6 +52,7 @@ impl fmt::Display for ImageSpec {
                 (None, Some(program)) => write!(f, "files for {program}"),
                 (None, None) => write!(f, "{} files", files.copies.len()),
             },
+            Self::Build(build) => write!(f, "build of {}", build.context.display()),
         }
     }
 }

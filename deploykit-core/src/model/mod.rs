@@ -2,6 +2,7 @@
 
 mod app;
 mod build;
+mod dockerfile;
 mod environment;
 mod files;
 mod image;
@@ -21,6 +22,7 @@ mod workload;
 
 pub use app::{App, Network};
 pub use build::{AppBuilder, JobBuilder, ServiceBuilder};
+pub use dockerfile::{BuildSecret, ImageBuild};
 pub use environment::{Address, Contract, Listen, RESERVED};
 pub use files::{FileMode, FileModeError, ImageCopy, ImageFiles, Owner};
 pub use image::{ImageRef, ImageRefError, ImageSpec, ResolvedImage};

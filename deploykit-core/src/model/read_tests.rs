@@ -209,11 +209,35 @@ fn image_files() -> impl Strategy<Value = ImageFiles> {
     })
 }
 
+fn image_build() -> impl Strategy<Value = ImageBuild> {
+    let secret =
+        prop_oneof![path().prop_map(BuildSecret::File), text().prop_map(BuildSecret::Environment),];
+    let file = (path(), option::of(path()), option::of(text()), option::of(text()));
+    let facts = (btree_map(text(), text(), 0..2), btree_map(text(), text(), 0..2));
+    let rest = (btree_map(text(), secret, 0..2), any::<bool>(), any::<bool>());
+    (file, facts, rest).prop_map(|(file, facts, rest)| {
+        let (context, dockerfile, dockerfile_inline, target) = file;
+        let ((args, labels), (secrets, no_cache, pull)) = (facts, rest);
+        ImageBuild {
+            context,
+            dockerfile,
+            dockerfile_inline,
+            args,
+            target,
+            labels,
+            secrets,
+            no_cache,
+            pull,
+        }
+    })
+}
+
 fn image() -> impl Strategy<Value = ImageSpec> {
     prop_oneof![
         text().prop_map(ImageSpec::binary),
         Just(ImageSpec::Reference(ImageRef::new("docker.io/library/nginx:1.27").unwrap())),
         image_files().prop_map(ImageSpec::files),
+        image_build().prop_map(ImageSpec::build),
     ]
 }
 

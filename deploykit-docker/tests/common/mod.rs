@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use deploykit_conformance::{Bed, Connected, Kit};
-use deploykit_core::model::{ImageRef, ImageSpec};
+use deploykit_core::model::{ImageBuild, ImageRef, ImageSpec};
 use deploykit_core::{Error, ErrorKind, Reconciler, Result};
 use deploykit_docker::{Docker, DockerConfig, Host};
-use deploykit_oci::{Layout, Recipe, Reference, RegistryClient};
+use deploykit_oci::{Layout, Recipe, Reference, RegistryClient, UnpackLimits};
 
 /// The engine that a variable names; nothing where it is not set. Under CI that is a failure.
 pub fn engine(variable: &str) -> Option<Host> {
@@ -54,7 +54,8 @@ pub fn kit(variable: &'static str) -> ExitCode {
     if let Some(reference) = pushed(&program) {
         kit = kit.reference(reference);
     }
-    let code = kit.run();
+    let folder = tempfile::tempdir().unwrap();
+    let code = kit.build(context(folder.path())).run();
     match left(&looked) {
         left if left.is_empty() => code,
         left => {
@@ -62,6 +63,23 @@ pub fn kit(variable: &'static str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A folder from which an image of this program is built, upon nothing.
+pub fn context(folder: &Path) -> ImageBuild {
+    let program = std::env::current_exe().unwrap();
+    let images = tempfile::tempdir().unwrap();
+    let layout = Layout::open(images.path()).unwrap();
+    let image = Recipe::binary(&program).unwrap().build(&layout).unwrap();
+    layout.unpack(&image.digest, &folder.join("root"), UnpackLimits::default()).unwrap();
+    let name = program.file_name().unwrap().to_string_lossy();
+    let dockerfile = format!(
+        "FROM scratch\nCOPY root /\nARG TITLE=none\nLABEL title=$TITLE\n\
+         COPY page* /srv/\nENTRYPOINT [\"/usr/local/bin/{name}\"]\n"
+    );
+    std::fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+    std::fs::write(folder.join("page"), "a page").unwrap();
+    ImageBuild::new(folder)
 }
 
 /// The test application in the registry of `DEPLOYKIT_TEST_REGISTRY`, put there once for each time

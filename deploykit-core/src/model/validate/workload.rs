@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::Check;
 use crate::model::text::{Path, cut, instead};
 use crate::model::{
-    ImageFiles, ImageSpec, Mount, RESERVED, ServiceName, VolumeName, VolumeScope, Workload,
-    name::env_name,
+    BuildSecret, ImageBuild, ImageFiles, ImageSpec, Mount, RESERVED, ServiceName, VolumeName,
+    VolumeScope, Workload, name::env_name,
 };
 
 impl Check<'_> {
@@ -52,6 +52,7 @@ impl Check<'_> {
                 let path = path.field("image").field("files");
                 self.files(&path, files, workload.command.is_empty());
             }
+            ImageSpec::Build(build) => self.build(&path.field("image").field("build"), build),
             ImageSpec::Reference(_) => {}
         }
         if workload.command.first().is_some_and(String::is_empty) {
@@ -67,6 +68,49 @@ impl Check<'_> {
         }
         if workload.user.is_some_and(|user| user.is_empty() || user.contains('\0')) {
             self.add(path.field("user"), "the user is empty", "name a user, or remove it");
+        }
+    }
+
+    /// An image built from a Dockerfile.
+    fn build(&mut self, path: &Path, build: &ImageBuild) {
+        if build.context.as_os_str().is_empty() {
+            self.add(path.field("context"), "the path is empty", "name a folder");
+        } else {
+            self.text_path(path.field("context"), &build.context);
+        }
+        if let Some(file) = &build.dockerfile {
+            self.text_path(path.field("dockerfile"), file);
+            if build.dockerfile_inline.is_some() {
+                let what = "there is a file beside the text of one";
+                self.add(path.field("dockerfile_inline"), what, "remove one of them");
+            }
+        }
+        for (variable, value) in &build.args {
+            let path = path.field("args").field(variable);
+            if variable.is_empty() || variable.contains('=') {
+                let fix = "use letters, digits and `_`";
+                self.add(path.clone(), "it is no name of a build's argument", fix);
+            }
+            if value.contains('\0') {
+                self.add(path, "the value has a NUL character", "remove it");
+            }
+        }
+        for (name, secret) in &build.secrets {
+            let path = path.field("secrets").field(name);
+            if name.is_empty() || name.contains([',', '=', '\0']) {
+                let fix = "use letters, digits and `_`";
+                self.add(path.clone(), "it is no name of a build's secret", fix);
+            }
+            match secret {
+                BuildSecret::File(file) => {
+                    self.text_path(path.field("file"), file);
+                }
+                BuildSecret::Environment(variable) if variable.is_empty() => {
+                    let fix = "name one that is set";
+                    self.add(path.field("environment"), "it names no variable", fix);
+                }
+                BuildSecret::Environment(_) => {}
+            }
         }
     }
 
