@@ -8,6 +8,7 @@ use deploykit_core::{ErrorKind, Result};
 
 use crate::config::Host;
 use crate::error::{Mapped as _, error};
+use crate::seen::Seen;
 use crate::transport::{Transport, VERSION};
 
 /// The longest that an engine may take to begin its answer to an ordinary call, in seconds.
@@ -19,6 +20,7 @@ pub(crate) struct Engine {
     pub(crate) api: Docker,
     /// The engine's own id.
     pub(crate) id: String,
+    pub(crate) seen: Arc<Seen>,
     turns: Turns,
 }
 
@@ -68,7 +70,8 @@ impl Engine {
         }
         let info = api.info().await.tried(OPEN)?;
         let id = info.id.unwrap_or_else(|| host.to_string());
-        Ok(Self { api, id, turns: Arc::default() })
+        let seen = Arc::new(Seen::new(api.clone()));
+        Ok(Self { api, id, seen, turns: Arc::default() })
     }
 
     /// A turn in making something that several calls may want at once.

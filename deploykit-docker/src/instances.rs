@@ -39,42 +39,54 @@ impl Docker {
         let keeper = self.keepers.get(app).await?;
         // Nothing is known of it yet; this sees to it that a late deployer starts nothing.
         keeper.agent.remove_target(fence, &spec.id).await?;
-        if let Some(there) = self.engine.api.inspect_container(&name, None).await.optional(START)? {
-            let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
-            if !names::are_ours(&labels, app) {
-                return Err(crate::keeper::foreign("container", &name));
-            }
-            match there.state.and_then(|state| state.status) {
-                // What a deployer has left that died before it was whole.
-                Some(Status::CREATED) => self.engine.remove(&name).await?,
-                _ => return self.ask_anew(fence, spec, &name).await,
-            }
+        let mut started = self.make_and_start(fence, spec, &name).await;
+        if started.as_ref().is_err_and(is_without_network) {
+            // The keeper keeps it there as long as it runs, so it is not looked for beforehand.
+            self.engine.ensure_network(app, &names::app_network(app), &[]).await?;
+            started = self.make_and_start(fence, spec, &name).await;
         }
-        let failed = |cause: Error| self.explain(spec, cause);
-        self.make(fence, spec, &name).await.map_err(failed)?;
+        started.map_err(|cause| self.explain(spec, cause))?;
+        self.ask_anew(fence, spec, &name).await
+    }
+
+    /// Makes the container of an instance and starts it; one that has been started is left as it
+    /// is.
+    async fn make_and_start(&self, fence: &Fence, spec: &InstanceSpec, name: &str) -> Result<()> {
+        if !self.make(fence, spec, name).await? {
+            let there = self.engine.api.inspect_container(name, None).await.tried(START)?;
+            if there.state.and_then(|state| state.status) != Some(Status::CREATED) {
+                return Ok(());
+            }
+            // What a deployer has left that died before it was whole.
+            self.engine.remove(name).await?;
+            self.make(fence, spec, name).await?;
+        }
         // Before it runs: an instance that nobody asks, since a deployer has died in between, would
         // never be ready.
         self.ask(fence, spec, String::new()).await?;
-        if let Err(cause) = self.engine.api.start_container(&name, None).await {
-            let cause = engine(START, cause);
+        if let Err(cause) = self.engine.api.start_container(name, None).await {
             // It would be found half made by whoever comes next.
-            if let Err(error) = self.engine.remove(&name).await {
+            if let Err(error) = self.engine.remove(name).await {
                 tracing::warn!(%error, "a container that did not start is left");
             }
-            return Err(failed(cause));
+            return Err(engine(START, cause));
         }
-        self.ask_anew(fence, spec, &name).await
+        Ok(())
     }
 
     /// Lets the probes begin with the start of the container.
     async fn ask_anew(&self, fence: &Fence, spec: &InstanceSpec, name: &str) -> Result<()> {
+        if spec.template.ports.is_empty() {
+            return Ok(());
+        }
         let found = self.engine.api.inspect_container(name, None).await.tried(START)?;
         let start = found.state.and_then(|state| state.started_at).unwrap_or_default();
         self.ask(fence, spec, start).await
     }
 
-    /// Makes the container of an instance, with all that it finds there.
-    async fn make(&self, fence: &Fence, spec: &InstanceSpec, name: &str) -> Result<()> {
+    /// Makes the container of an instance, with all that it finds there. Returns whether there was
+    /// none.
+    async fn make(&self, fence: &Fence, spec: &InstanceSpec, name: &str) -> Result<bool> {
         let (app, template) = (&fence.app, &spec.template);
         let image = images::of_container(app, &template.image);
         let networks = networks::of_instance(self, app, spec).await?;
@@ -94,7 +106,9 @@ impl Docker {
         if guarded {
             self.guard(spec, &mut body).await?;
         }
-        self.engine.create(app, name, body).await?;
+        if !self.engine.create(app, name, body).await? {
+            return Ok(false);
+        }
         if guarded {
             agent::copy(&self.engine, &names::keeper(app), name).await?;
         }
@@ -108,7 +122,7 @@ impl Docker {
             let api = &self.engine.api;
             api.upload_to_container(name, Some(options), upload).await.tried(START)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Puts the agent before the program of an instance, to end it when it is not alive.
@@ -207,13 +221,9 @@ impl Docker {
         const STOP: &str = "stop an instance";
         let name = names::instance(&fence.app, instance);
         self.keepers.get(&fence.app).await?.agent.remove_target(fence, instance).await?;
-        let there = self.engine.api.inspect_container(&name, None).await.optional(STOP)?;
-        let labels = there.and_then(|there| there.config?.labels).unwrap_or_default();
-        if !names::are_ours(&labels, &fence.app) {
-            return Ok(());
-        }
+        let Some(container) = self.engine.ours(&fence.app, &name).await? else { return Ok(()) };
         let options = StopContainerOptionsBuilder::new().build();
-        match self.engine.api.stop_container(&name, Some(options)).await {
+        match self.engine.api.stop_container(&container.id, Some(options)).await {
             // It has ended already.
             Err(cause) if matches!(status(&cause), Some(304 | 404)) => Ok(()),
             answer => answer.tried(STOP),
@@ -222,20 +232,17 @@ impl Docker {
 
     /// Removes an instance; see [`Runtime::remove`](deploykit_core::Runtime::remove).
     pub(crate) async fn remove_instance(&self, fence: &Fence, instance: &str) -> Result<()> {
-        const REMOVE: &str = "remove an instance";
         let name = names::instance(&fence.app, instance);
         self.keepers.get(&fence.app).await?.agent.remove_target(fence, instance).await?;
-        let there = self.engine.api.inspect_container(&name, None).await.optional(REMOVE)?;
-        let labels = there.and_then(|there| there.config?.labels).unwrap_or_default();
-        if !names::are_ours(&labels, &fence.app) {
-            return Ok(());
-        }
-        if let Some(service) = labels.get(names::SERVICE).and_then(|name| name.parse().ok())
+        let Some(container) = self.engine.ours(&fence.app, &name).await? else { return Ok(()) };
+        let labels = &container.labels;
+        if labels.get(names::PORTS).is_some_and(|ports| !ports.is_empty())
+            && let Some(service) = labels.get(names::SERVICE).and_then(|name| name.parse().ok())
             && self.has_proxy(&fence.app, &service).await?
         {
             self.proxy(&fence.app, &service).remove_target(fence, instance).await?;
         }
-        self.engine.remove(&name).await
+        self.engine.remove(&container.id).await
     }
 
     /// The error of an instance that cannot run, with the reason that fits.
@@ -259,6 +266,11 @@ impl Docker {
             .with_diagnoses(vec![diagnosis])
             .because(cause)
     }
+}
+
+/// Whether a container's network is not there.
+fn is_without_network(cause: &Error) -> bool {
+    cause.message().contains("network") && cause.message().contains("not found")
 }
 
 fn text(path: &std::path::Path) -> String {

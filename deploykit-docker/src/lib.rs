@@ -40,6 +40,7 @@ mod objects;
 mod observe;
 mod runtime;
 mod secrets;
+mod seen;
 mod tls;
 mod transport;
 mod watch;

@@ -17,7 +17,8 @@ use crate::error::Mapped as _;
 use crate::names::{self, Role};
 use crate::runtime::Docker;
 
-/// The networks of an instance, all there: the first is the one that it is started with.
+/// The networks of an instance, all there but that of the whole app, which its keeper keeps: the
+/// first is the one that it is started with.
 pub(crate) async fn of_instance(
     docker: &Docker,
     app: &AppName,
@@ -26,10 +27,7 @@ pub(crate) async fn of_instance(
     let engine = &docker.engine;
     let mut all = Vec::new();
     match &spec.template.reaches {
-        None => {
-            all.push(names::app_network(app));
-            engine.ensure_network(app, &all[0], &[]).await?;
-        }
+        None => all.push(names::app_network(app)),
         Some(reaches) => {
             let own = names::own_network(app, &spec.service);
             lead(engine, app, &own, &spec.service, &spec.service).await?;

@@ -14,33 +14,51 @@ use crate::engine::Engine;
 use crate::error::{Mapped as _, engine, error, is_missing, status};
 use crate::keeper::foreign;
 use crate::names::{self, Role};
+use crate::seen::Owned;
 
 /// How often the end of a removal that somebody else has begun is waited for, 50 ms each.
 const LOOKS: u32 = 200;
 
 impl Engine {
-    /// Makes a container; one of its name that is ours is left as it is.
+    /// Makes a container; one of its name that is ours is left as it is. Returns whether there was
+    /// none.
     pub(crate) async fn create(
         &self,
         app: &AppName,
         name: &str,
         body: ContainerCreateBody,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         const MAKE: &str = "make a container";
         let options = CreateContainerOptionsBuilder::new().name(name).build();
+        let labels = body.labels.clone().unwrap_or_default();
         match self.api.create_container(Some(options), body).await {
-            Ok(_) => Ok(()),
+            Ok(made) => {
+                self.seen.made(name, Owned { id: made.id, labels });
+                Ok(true)
+            }
             Err(cause) if status(&cause) == Some(409) => {
                 let there = self.api.inspect_container(name, None).await.optional(MAKE)?;
                 let labels = there.and_then(|there| there.config?.labels);
                 match labels {
-                    Some(labels) if names::are_ours(&labels, app) => Ok(()),
+                    Some(labels) if names::are_ours(&labels, app) => Ok(false),
                     Some(_) => Err(foreign("container", name)),
                     None => Err(engine(MAKE, cause)),
                 }
             }
             Err(cause) => Err(engine(MAKE, cause).with("container", name)),
         }
+    }
+
+    /// The container of a name, where there is one that is ours. It may have gone meanwhile.
+    pub(crate) async fn ours(&self, app: &AppName, name: &str) -> Result<Option<Owned>> {
+        if let Some(owned) = self.seen.ours(name) {
+            return Ok(Some(owned));
+        }
+        let there =
+            self.api.inspect_container(name, None).await.optional("look for a container")?;
+        let owned =
+            there.and_then(|there| Some(Owned { id: there.id?, labels: there.config?.labels? }));
+        Ok(owned.filter(|owned| names::are_ours(&owned.labels, app)))
     }
 
     /// Removes a container, running or not, and waits until it is gone.

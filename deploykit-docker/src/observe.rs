@@ -1,6 +1,7 @@
 //! What an engine has of an app.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bollard::models::{
@@ -54,12 +55,11 @@ impl Engine {
             self.api.list_volumes(Some(volumes)),
         );
         let containers = containers?;
+        self.seen.list(app, &containers);
         let role =
             |c: &ContainerSummary, role: Role| label(&labels(c), names::ROLE) == role.as_str();
-        let inspected = containers
-            .iter()
-            .filter(|c| role(c, Role::Instance))
-            .map(|c| self.instance(c.id.as_deref().unwrap_or_default(), health));
+        let inspected =
+            containers.iter().filter(|c| role(c, Role::Instance)).map(|c| self.instance(c, health));
         let mut instances: Vec<Instance> =
             try_join_all(inspected).await?.into_iter().flatten().collect();
         hold_secrets(&mut instances, &containers);
@@ -90,11 +90,23 @@ impl Engine {
     /// One instance; nothing where its container has gone meanwhile.
     async fn instance(
         &self,
-        container: &str,
+        listed: &ContainerSummary,
         health: &BTreeMap<String, TargetReport>,
     ) -> Result<Option<Instance>> {
-        let found = self.api.inspect_container(container, None).await.optional(OBSERVE)?;
-        let Some(found) = found else { return Ok(None) };
+        let container = listed.id.as_deref().unwrap_or_default();
+        let found = match self.seen.unchanged(listed) {
+            Some(found) => found,
+            None => {
+                let begun = self.seen.begin(container);
+                let found = self.api.inspect_container(container, None).await.optional(OBSERVE)?;
+                let Some(found) = found.map(Arc::new) else { return Ok(None) };
+                // What its own health checks say changes without an event.
+                if found.state.as_ref().is_some_and(|state| state.health.is_none()) {
+                    self.seen.keep(container, begun, &found);
+                }
+                found
+            }
+        };
         let Some(mut instance) = read(&found, health) else { return Ok(None) };
         if let Some(Reason::CrashLoop { exit, .. }) = &mut instance.trouble
             && instance.state == InstanceState::Running

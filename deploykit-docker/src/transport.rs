@@ -48,6 +48,8 @@ pub(crate) struct Transport {
     host: Host,
     idle: Mutex<Vec<SendRequest<Body>>>,
     calls: Semaphore,
+    /// Looks do not wait for what takes long.
+    looks: Semaphore,
     /// Whether the engine has ever answered.
     reached: std::sync::atomic::AtomicBool,
 }
@@ -58,6 +60,7 @@ impl Transport {
             host,
             idle: Mutex::default(),
             calls: Semaphore::new(CALLS),
+            looks: Semaphore::new(CALLS),
             reached: false.into(),
         })
     }
@@ -85,11 +88,12 @@ impl Transport {
         let (major, minor) = VERSION;
         parts.uri = format!("/v{major}.{minor}{path}").parse::<Uri>().map_err(io::Error::other)?;
         parts.headers.insert(header::HOST, header::HeaderValue::from_static("docker"));
+        let repeatable = parts.method == Method::GET;
+        let lane = if repeatable { &self.looks } else { &self.calls };
         let _permit = match waits {
             true => None,
-            false => Some(self.calls.acquire().await.map_err(io::Error::other)?),
+            false => Some(lane.acquire().await.map_err(io::Error::other)?),
         };
-        let repeatable = parts.method == Method::GET;
         let mut tries = 0;
         loop {
             let (mut sender, pooled) = self.sender().await?;

@@ -7,12 +7,15 @@ use deploykit_core::{ErrorKind, Result};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::engine::Engine;
 use crate::error::error;
 use crate::keeper::Keepers;
 use crate::names;
 
+/// The shortest time between two changes that are told.
+const GAP: std::time::Duration = std::time::Duration::from_millis(40);
 /// How long is waited before the engine's events are asked for again.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 /// How often they are asked for in a row without an answer.
@@ -35,7 +38,13 @@ pub(crate) fn changes(
             () = probes(&keepers, &app, &tell) => {}
         }
     });
-    stream::unfold(told, |mut told| async move { Some((told.recv().await?, told)) }).boxed()
+    // The first of several is told at once, the others together.
+    stream::unfold((told, Instant::now()), |(mut told, next)| async move {
+        tokio::time::sleep_until(next).await;
+        let said = told.recv().await?;
+        Some((said, (told, Instant::now() + GAP)))
+    })
+    .boxed()
 }
 
 /// Says that there is something new; what was not taken yet says the same.

@@ -58,7 +58,9 @@ pub(crate) fn of_zookeeper(operation: &str, error: zookeeper_client::Error) -> E
         | E::SessionMoved
         | E::ClientClosed
         | E::Throttled
-        | E::NotReadOnly => (
+        | E::NotReadOnly
+        // How a connection that broke while it was written to is reported.
+        | E::Custom(_) => (
             ErrorKind::Unavailable,
             "no server answered; check the addresses, and whether most run",
         ),

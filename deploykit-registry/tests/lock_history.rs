@@ -138,9 +138,12 @@ fn check(bed: &Bed) {
     while begun.elapsed() < Duration::from_secs(seconds) || overlaps(all().iter()) == 0 {
         assert!(begun.elapsed() < Duration::from_secs(seconds + 300), "nobody wrote too late");
         round += 1;
-        // In a while one of those that are frozen together has the lock.
-        let frozen = &holders[..3];
         std::thread::sleep(Duration::from_millis(700));
+        // Who writes, so that it writes on when it is thawed; and, for company, the next one.
+        let writer = all().last().map(|written| written.holder.clone());
+        let writes = |number: &usize| writer == Some(format!("holder-{number}"));
+        let writer = (0..HOLDERS).find(writes).unwrap_or_default();
+        let frozen = [&holders[writer], &holders[(writer + 1) % HOLDERS]];
         frozen.iter().for_each(|holder| holder.signal("-STOP"));
         let member = round % MEMBERS + 1;
         let cut = round % 2 == 0;

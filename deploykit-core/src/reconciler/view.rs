@@ -1,6 +1,7 @@
 //! One look at an app, shared by all the steps that wait for it to change.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -20,8 +21,11 @@ const IDLE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct View {
     seen: watch::Receiver<Seen>,
-    ask: mpsc::UnboundedSender<u64>,
-    ticket: std::sync::atomic::AtomicU64,
+    /// A ticket, or nothing from whoever begins to wait for a change.
+    ask: mpsc::UnboundedSender<Option<u64>>,
+    /// How many wait for a change: what nobody waits for is not looked at.
+    waiting: Arc<AtomicUsize>,
+    ticket: AtomicU64,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -40,6 +44,22 @@ impl Drop for View {
     }
 }
 
+/// Counts somebody who waits, for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl View {
     pub(super) fn open<R: Runtime>(
         runtime: Arc<R>,
@@ -47,13 +67,15 @@ impl View {
         mut changes: BoxStream<'static, Result<()>>,
     ) -> Arc<Self> {
         let (publish, seen) = watch::channel(Seen::default());
-        let (ask, mut asked) = mpsc::unbounded_channel::<u64>();
+        let (ask, mut asked) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let waited_for = Arc::clone(&waiting);
         let task = tokio::spawn(async move {
             // Who opens a view asks for its first look.
-            let mut ticket = asked.recv().await.unwrap_or_default();
+            let mut ticket: u64 = asked.recv().await.flatten().unwrap_or_default();
             loop {
                 while let Ok(number) = asked.try_recv() {
-                    ticket = ticket.max(number);
+                    ticket = ticket.max(number.unwrap_or(0));
                 }
                 let look = runtime.inspect(&app).await;
                 let failed = look.is_err();
@@ -67,10 +89,23 @@ impl View {
                 if failed {
                     return;
                 }
-                let told = tokio::select! {
-                    change = changes.next() => change,
-                    Some(number) = asked.recv() => { ticket = ticket.max(number); Some(Ok(())) }
-                    () = tokio::time::sleep(IDLE) => Some(Ok(())),
+                let mut changed = false;
+                let told = loop {
+                    let told = tokio::select! {
+                        change = changes.next() => { changed = true; change }
+                        Some(number) = asked.recv() => {
+                            if let Some(number) = number {
+                                ticket = ticket.max(number);
+                                break Some(Ok(()));
+                            }
+                            Some(Ok(()))
+                        }
+                        () = tokio::time::sleep(IDLE) => { changed = true; Some(Ok(())) }
+                    };
+                    let goes_on = matches!(told, Some(Ok(())));
+                    if !goes_on || (changed && waited_for.load(Ordering::SeqCst) > 0) {
+                        break told;
+                    }
                 };
                 let failure = match told {
                     Some(Ok(())) => continue,
@@ -81,7 +116,7 @@ impl View {
                 return;
             }
         });
-        Arc::new(Self { seen, ask, ticket: Default::default(), task })
+        Arc::new(Self { seen, ask, waiting, ticket: Default::default(), task })
     }
 
     /// Whether it still looks.
@@ -91,9 +126,9 @@ impl View {
 
     /// An observation that was begun after this call.
     pub(super) async fn refresh(&self) -> Result<Arc<Observation>> {
-        let number = 1 + self.ticket.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = 1 + self.ticket.fetch_add(1, Ordering::Relaxed);
         // A view that has ended says why below.
-        let _ = self.ask.send(number);
+        let _ = self.ask.send(Some(number));
         let mut seen = self.seen.clone();
         let done = seen.wait_for(|s| s.failed.is_some() || s.ticket >= number).await;
         Self::read(done.map(|s| s.clone()).unwrap_or_default())
@@ -111,6 +146,8 @@ impl View {
                 || (o.of(service).eq(last.of(service))
                     && o.endpoints.get(service) == last.endpoints.get(service))
         };
+        let _waiting = Waiting::new(&self.waiting);
+        let _ = self.ask.send(None);
         let other = |s: &Seen| s.observation.as_ref().is_some_and(|o| !same(o));
         let done = seen.wait_for(|s| s.failed.is_some() || other(s)).await;
         Self::read(done.map(|s| s.clone()).unwrap_or_default())

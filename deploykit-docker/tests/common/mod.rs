@@ -1,6 +1,8 @@
 //! What the tests on real engines share.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
+pub mod traffic;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;

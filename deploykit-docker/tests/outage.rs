@@ -1,0 +1,134 @@
+//! An engine that is killed or frozen during an update. It is one of the test's own, and started
+//! again by `testbed/up`: `testbed/run --servers docker cargo test -p deploykit-docker --test outage`.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::docker;
+use deploykit_conformance::{apps, testapp};
+use deploykit_core::model::{App, AppName, ImageSpec};
+use deploykit_core::{Applied, Change, Deployer, Result, Silent};
+use deploykit_docker::{DockerConfig, Host};
+use libtest_mimic::{Arguments, Trial};
+
+/// How long after its beginning an update is disturbed: while it starts instances, and while it
+/// ends some.
+const MOMENTS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(900)];
+/// How long the engine answers nobody.
+const FROZEN: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    // What is deployed is this program itself.
+    if let Some(code) = testapp::run_if_asked() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // They all disturb the one engine.
+    arguments.test_threads = Some(1);
+    let Some(host) = common::engine("DEPLOYKIT_TEST_DOCKER") else { return ExitCode::SUCCESS };
+    let trial = |name: &str, disturb: fn(&Engine)| {
+        let host = host.clone();
+        Trial::test(name, move || {
+            for moment in MOMENTS {
+                tokio::runtime::Runtime::new().unwrap().block_on(update(&host, moment, disturb));
+            }
+            Ok(())
+        })
+    };
+    let trials = vec![
+        trial("killed_in_an_update", Engine::kill_and_start),
+        trial("frozen_in_an_update", Engine::freeze),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The engine's process.
+struct Engine {
+    pid: PathBuf,
+}
+
+impl Engine {
+    fn of(host: &Host) -> Self {
+        let Host::Unix(socket) = host else { panic!("{host} is no socket") };
+        Self { pid: socket.with_file_name("docker.pid") }
+    }
+
+    fn signal(&self, signal: &str) -> String {
+        let pid = std::fs::read_to_string(&self.pid).unwrap().trim().to_owned();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        pid
+    }
+
+    fn kill_and_start(&self) {
+        let pid = self.signal("-KILL");
+        let process = PathBuf::from("/proc").join(pid);
+        while process.join("exe").exists() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let up = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testbed/up");
+        assert!(Command::new(up).arg("docker").status().unwrap().success());
+    }
+
+    fn freeze(&self) {
+        self.signal("-STOP");
+        std::thread::sleep(FROZEN);
+        self.signal("-CONT");
+    }
+}
+
+async fn up(deployer: &Deployer, app: App) -> Result<Applied> {
+    let ready = deployer.prepare(app).await?;
+    let plan = deployer.plan(Change::Deploy(Box::new(ready))).await?;
+    deployer.apply(plan, &mut Silent).await
+}
+
+/// Whatever becomes of the update, the next one converges, and nothing is left over.
+async fn update(host: &Host, moment: Duration, disturb: fn(&Engine)) {
+    let name = format!("kit-{:x}-outage-{}", std::process::id(), moment.as_millis());
+    let keys = tempfile::tempdir().unwrap();
+    let config = DockerConfig::new(host.clone()).agent(common::agent()).keys(keys.path());
+    let deployer = Deployer::new(Arc::new(deploykit_docker::open(config).await.unwrap()));
+    let image = ImageSpec::binary(std::env::current_exe().unwrap());
+    let app = |version: &str| {
+        let web = apps::service("web", &image, version).replicas(2);
+        App::build(name.as_str()).service(web).validate().unwrap()
+    };
+    let containers = || {
+        let ours = format!("label=io.deploykit.app={name}");
+        let mut all = docker(host, &["ps", "-a", "--filter", &ours, "--format", "{{.Names}}"]);
+        all.as_mut().unwrap().sort();
+        all.unwrap()
+    };
+    up(&deployer, app("1")).await.unwrap();
+    let before = containers();
+    let updated = tokio::spawn({
+        let (deployer, app) = (deployer.clone(), app("2"));
+        async move { up(&deployer, app).await }
+    });
+    tokio::time::sleep(moment).await;
+    let engine = Engine::of(host);
+    tokio::task::spawn_blocking(move || disturb(&engine)).await.unwrap();
+    let updated = updated.await.unwrap();
+    eprintln!("disturbed after {moment:?}: {:?}", updated.as_ref().map_err(ToString::to_string));
+    let status = match up(&deployer, app("2")).await {
+        Ok(_) => deployer.status(&AppName::new(name.as_str()).unwrap()).await.unwrap(),
+        Err(error) => panic!("the next one: {error}"),
+    };
+    let newest = status.revision.unwrap().number;
+    let instances = &status.observation.instances;
+    assert!(instances.iter().all(|i| i.ready), "{instances:?} of revision {newest}");
+    let after = containers();
+    assert_eq!(after.len(), before.len(), "{before:?} became {after:?}");
+    let stayed = after.iter().filter(|name| name.contains(".web-") && before.contains(name));
+    assert_eq!(stayed.count(), 0, "{before:?} became {after:?}");
+    let remove = Change::Remove { app: AppName::new(name.as_str()).unwrap(), volumes: true };
+    let plan = deployer.plan(remove).await.unwrap();
+    deployer.apply(plan, &mut Silent).await.unwrap();
+    assert_eq!(containers(), [] as [String; 0]);
+}
