@@ -10,9 +10,10 @@ use crate::test::Test;
 use crate::testapp::WORD;
 
 /// Every feature, with its name.
-const ALL: [(Feature, &str); 19] = [
+const ALL: [(Feature, &str); 20] = [
     (Feature::Executables, "executables"),
     (Feature::Images, "images"),
+    (Feature::Dockerfiles, "dockerfiles"),
     (Feature::Resources, "resources"),
     (Feature::Users, "users"),
     (Feature::Isolation, "isolation"),
