@@ -185,10 +185,11 @@ impl Coordinator for Coordination {
             let asked = Instant::now();
             let seen = self.look(name).await?;
             let free = seen.as_ref().is_none_or(|seen| seen.holder.is_none());
-            if free || seen.as_ref().is_some_and(|seen| watched.expired(seen)) {
-                if let Some(token) = self.take(name, holder, ttl, seen).await? {
-                    return Ok(Box::new(Held::start(self.clone(), name, token, ttl, asked)));
-                }
+            let expired = seen.as_ref().is_some_and(|seen| watched.expired(seen));
+            if (free || expired)
+                && let Some(token) = self.take(name, holder, ttl, seen).await?
+            {
+                return Ok(Box::new(Held::start(self.clone(), name, token, ttl, asked)));
             }
             sleep(LOOK.min(ttl / 4)).await;
         }
