@@ -245,7 +245,7 @@ jobs:
         "  - services.web.env.DEBUG: `1` where a text is wanted (write it in quotes)".to_owned(),
         "  - services.api.replicas.autoscale.target_cpu: `120%` is not a share; write a whole percentage from 1% to 100%".to_owned(),
         "  - services.api.image: `image` is missing (give it a value)".to_owned(),
-        "  - jobs.migrate.image: unknown word `nginx` (known: binary, reference, files, dockerfile)".to_owned(),
+        "  - jobs.migrate.image: unknown word `nginx` (known: binary, reference, files, build)".to_owned(),
         "  - services.db.depends_on.cache: there is no service or job `cache` (known: api, db, web, migrate)".to_owned(),
         "  - services.db.mounts[0].volume.name: no volume `data` is declared (declare it under `volumes:`)".to_owned(),
     ];
