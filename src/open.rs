@@ -29,16 +29,52 @@ const BACKENDS: &[Backend] = &[
         })
     }),
     #[cfg(feature = "k8s")]
-    ("k8s", "k8s://context/namespace", |url| {
-        Box::pin(async move {
-            let config = deploykit_k8s::K8sConfig::from_url(&url)?;
-            let backend = deploykit_k8s::K8s::open(config).await?;
-            Ok(Deployer::new(std::sync::Arc::new(backend)))
-        })
-    }),
+    ("k8s", "k8s://context/namespace", |url| Box::pin(k8s(url))),
 ];
 
+/// A cluster, with `builder=docker://…` among the parameters of its URL for an engine that builds
+/// images from Dockerfiles.
+#[cfg(feature = "k8s")]
+async fn k8s(url: String) -> Result<Deployer> {
+    use deploykit_k8s::{K8s, K8sConfig};
+    let (place, parameters) = url.split_once('?').unwrap_or((&url, ""));
+    let (builders, others): (Vec<_>, Vec<_>) =
+        parameters.split('&').partition(|parameter| parameter.starts_with("builder="));
+    let config = K8sConfig::from_url(&format!("{place}?{}", others.join("&")))?;
+    let repository = config.repository();
+    let backend = K8s::open(config).await?;
+    let backend = match builders.last().and_then(|parameter| parameter.split_once('=')) {
+        Some((_, engine)) => backend.with_builder(builder(engine, repository).await?),
+        None => backend,
+    };
+    Ok(Deployer::new(std::sync::Arc::new(backend)))
+}
+
+#[cfg(feature = "k8s")]
+async fn builder(
+    engine: &str,
+    repository: Option<String>,
+) -> Result<std::sync::Arc<dyn deploykit_core::ImageBuilder>> {
+    let refused = |message| Error::new(ErrorKind::Invalid, "open the builder", message);
+    let Some(repository) = repository else {
+        return Err(refused("a builder needs a registry to push to: add registry=HOST:PORT"));
+    };
+    #[cfg(feature = "docker")]
+    {
+        use deploykit_docker::{Builder, DockerConfig};
+        let config = DockerConfig::from_url(engine)?;
+        Ok(std::sync::Arc::new(Builder::open(config, repository).await?))
+    }
+    #[cfg(not(feature = "docker"))]
+    Err(refused("images are built by Docker engines: turn the feature `docker` on")
+        .with("builder", engine)
+        .with("repository", repository))
+}
+
 /// Opens the backend that `url` names.
+///
+/// `k8s://…?registry=HOST:PORT&builder=docker://` builds images from Dockerfiles on that engine and
+/// pushes them to that registry.
 ///
 /// Cancel-safe: nothing is left behind but, on `local://`, a supervisor that ends by itself.
 ///

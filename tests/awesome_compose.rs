@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 
 use deploykit::compose::{Project, Selection, Variables, examine, load};
 use deploykit::local::{Lifetime, LocalConfig};
-use deploykit::{Capabilities, Deployer};
+use deploykit::{Deployer, Orchestrator};
 
 const HEAD: &str = "# awesome-compose\n\n\
     What would be refused of the projects of [awesome-compose](https://github.com/docker/awesome-compose), \
     as `deployctl --on URL validate` says it beforehand. All of them load. *Keys* are those of \
     Compose files that the model has nothing for, or that have to be allowed by name; *features* \
-    are parts of the model that the backend does not honour. Written by the test `awesome_compose`.\n";
+    are parts of the model that the backend does not honour, and fields with a value that it cannot. \
+    Kubernetes is one with a registry and an engine that builds. Written by the test \
+    `awesome_compose`.\n";
 
 /// `DEPLOYKIT_VECTORS`, or `../shared/conformance/open` beside the workspace.
 fn projects() -> Vec<PathBuf> {
@@ -56,7 +58,8 @@ fn pattern(path: &str) -> String {
     }
 }
 
-fn report(name: &str, capabilities: &Capabilities, projects: &[PathBuf]) -> String {
+fn report(backend: &dyn Orchestrator, projects: &[PathBuf]) -> String {
+    let name = backend.name();
     let mut out = format!("\n## {name}\n\n| project | keys | features |\n|---|---|---|\n");
     let mut whole = 0;
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
@@ -65,10 +68,14 @@ fn report(name: &str, capabilities: &Capabilities, projects: &[PathBuf]) -> Stri
         let found = problems.iter().flat_map(|problems| problems.diagnostics());
         let keys: BTreeSet<String> = found.map(|d| pattern(&d.path)).collect();
         let app = converted.map(|converted| converted.app);
-        let refused = app.iter().flat_map(|app| capabilities.check(app, name, &BTreeSet::new()));
-        let features: BTreeSet<String> = refused
-            .filter_map(|problem| problem.what.split('`').nth(1).map(str::to_owned))
-            .collect();
+        let none = BTreeSet::new();
+        let missing =
+            app.iter().flat_map(|app| backend.capabilities().check(app, name, &none)).filter_map(
+                |problem| problem.what.split('`').nth(1).map(str::to_owned),
+            );
+        let values =
+            app.iter().flat_map(|app| backend.refuses(app)).map(|problem| pattern(&problem.path));
+        let features: BTreeSet<String> = missing.chain(values).collect();
         whole += usize::from(keys.is_empty() && features.is_empty());
         for reason in keys.iter().chain(&features) {
             *reasons.entry(reason.clone()).or_default() += 1;
@@ -110,7 +117,10 @@ async fn backends(folder: &Path) -> Vec<Deployer> {
     #[cfg(feature = "docker")]
     match std::env::var("DEPLOYKIT_TEST_DOCKER") {
         Ok(url) => {
-            all.push(deploykit::open(&url.replacen("unix://", "docker://", 1)).await.unwrap())
+            let engine = url.replacen("unix://", "docker://", 1);
+            all.push(deploykit::open(&engine).await.unwrap());
+            #[cfg(feature = "k8s")]
+            all.push(kubernetes(folder, &engine).await);
         }
         Err(_) => {
             assert!(std::env::var("CI").is_err(), "DEPLOYKIT_TEST_DOCKER is not set");
@@ -118,6 +128,19 @@ async fn backends(folder: &Path) -> Vec<Deployer> {
         }
     }
     all
+}
+
+/// Nothing is asked of the cluster: what it refuses is known beforehand.
+#[cfg(all(feature = "docker", feature = "k8s"))]
+async fn kubernetes(folder: &Path, engine: &str) -> Deployer {
+    let kubeconfig = folder.join("kubeconfig");
+    let text = "{apiVersion: v1, kind: Config, current-context: c, users: [{name: u, user: {}}], \
+        contexts: [{name: c, context: {cluster: c, user: u}}], \
+        clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]}";
+    std::fs::write(&kubeconfig, text).unwrap();
+    let kubeconfig = kubeconfig.display();
+    let url = format!("k8s://?kubeconfig={kubeconfig}&registry=127.0.0.1:5000&builder={engine}");
+    deploykit::open(&url).await.unwrap()
 }
 
 #[tokio::test]
@@ -135,7 +158,7 @@ async fn the_report_is_up_to_date() {
     let folder = tempfile::tempdir().unwrap();
     for deployer in backends(folder.path()).await {
         let backend = deployer.backend();
-        let text = report(backend.name(), backend.capabilities(), &projects);
+        let text = report(backend.as_ref(), &projects);
         sections.insert(backend.name().to_owned(), text);
     }
     let now = HEAD.to_owned() + &sections.into_values().collect::<String>();

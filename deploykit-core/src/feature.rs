@@ -125,7 +125,7 @@ impl Feature {
             Self::Executables => Never("name an image by its reference, or use another backend"),
             Self::Images => Never("name an executable by its path, or use another backend"),
             Self::Dockerfiles => Never(
-                "use a Docker engine; or build it with `docker build`, push it and name it by its reference",
+                "use a Docker engine (on Kubernetes, add registry=HOST:PORT&builder=docker:// to the URL); or build it with `docker build`, push it and name it by its reference",
             ),
             Self::Resources => Allowed("instances run without limits"),
             Self::Users => Allowed("instances run as the backend's own user"),

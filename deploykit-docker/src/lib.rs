@@ -45,5 +45,6 @@ mod tls;
 mod transport;
 mod watch;
 
+pub use build::Builder;
 pub use config::{DockerConfig, Host, TlsFiles};
 pub use runtime::{Docker, capabilities, open};

@@ -115,6 +115,15 @@ impl K8s {
         Ok(Self::with_client(config, kube, namespace, identity))
     }
 
+    /// With a builder of images from Dockerfiles, which it pushes to the config's
+    /// [repository](K8sConfig::repository); without one, they are refused in the plan.
+    #[must_use]
+    pub fn with_builder(mut self, builder: Arc<dyn ImageBuilder>) -> Self {
+        self.capabilities.features.insert(Feature::Dockerfiles);
+        self.images.builder = Some(builder);
+        self
+    }
+
     /// Ends an instance at once, without its grace period: its pod is deleted, and another takes its
     /// place.
     ///

@@ -53,6 +53,12 @@ pub enum Public {
 const FORM: &str = "k8s://[CONTEXT][/NAMESPACE][?registry=HOST:PORT&public=node_port|load_balancer&volume_size=1Gi&storage_class=NAME&pull_secret=NAME&force&kubeconfig=FILE]";
 
 impl K8sConfig {
+    /// Where images that are built are pushed to: a repository of [`registry`](Self::registry), one
+    /// for all apps, so that none is pushed or pulled twice.
+    pub fn repository(&self) -> Option<String> {
+        self.registry.as_ref().map(|registry| format!("{registry}/deploykit"))
+    }
+
     /// The config that a URL stands for.
     ///
     /// # Errors

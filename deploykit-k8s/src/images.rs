@@ -1,6 +1,7 @@
 //! Images: executables made into images and pushed, references fixed to their digests.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use deploykit_core::model::{AppName, ImageSpec, ResolvedImage, Signal, Workload};
@@ -16,15 +17,22 @@ const PUSHES: u32 = 3;
 const OPERATION: &str = "make the image ready";
 
 /// Makes images ready for the nodes of a cluster.
-#[derive(Debug)]
 pub(crate) struct Images {
     config: K8sConfig,
     client: RegistryClient,
+    /// Who builds from Dockerfiles and pushes to our repository.
+    pub(crate) builder: Option<Arc<dyn ImageBuilder>>,
+}
+
+impl std::fmt::Debug for Images {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Images").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl Images {
     pub(crate) fn new(config: K8sConfig) -> Self {
-        Self { config, client: RegistryClient::default() }
+        Self { config, client: RegistryClient::default(), builder: None }
     }
 
     /// Fixes an image to its digest, without a push.
@@ -80,12 +88,12 @@ impl Images {
     /// Where images of executables are pushed to: one place for all apps, so that none is pushed or
     /// pulled twice.
     fn repository(&self) -> Result<Reference> {
-        let registry = self.config.registry.as_deref().ok_or_else(|| {
+        let repository = self.config.repository().ok_or_else(|| {
             let message = "no registry is named that the image could be pushed to; add \
                            ?registry=HOST:PORT to the URL";
             error(ErrorKind::Unsupported, OPERATION, message)
         })?;
-        reference(&format!("{registry}/deploykit"))
+        reference(&repository)
     }
 
     /// Makes an image of an executable and pushes it, where the registry does not have it.
@@ -139,8 +147,12 @@ fn reference(text: &str) -> Result<Reference> {
 
 #[async_trait]
 impl ImageBuilder for Images {
-    async fn build(&self, _: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
+    async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
         let (source, digest) = match image {
+            ImageSpec::Build(_) => {
+                let builder = self.builder.as_ref().ok_or_else(|| unknown(image))?;
+                return builder.build(app, image).await;
+            }
             ImageSpec::Binary(path) => (path.display().to_string(), self.push(path).await?),
             ImageSpec::Reference(name) => {
                 // Also where it says its digest: one that is not there is refused beforehand.
@@ -161,9 +173,9 @@ pub(crate) fn pull_reference(
 ) -> String {
     let digest = &image.digest;
     match workload.map(|workload| workload.image) {
-        Some(ImageSpec::Binary(_)) => {
-            let registry = config.registry.as_deref().unwrap_or("registry.invalid");
-            format!("{registry}/deploykit@{digest}")
+        Some(ImageSpec::Binary(_) | ImageSpec::Build(_)) => {
+            let repository = config.repository();
+            format!("{}@{digest}", repository.as_deref().unwrap_or("registry.invalid/deploykit"))
         }
         _ => format!("{}@{digest}", repository(&image.source)),
     }

@@ -4,7 +4,7 @@
 
 mod compose;
 #[cfg(feature = "docker")]
-mod compose_docker;
+mod compose_built;
 mod files;
 mod images;
 mod life;

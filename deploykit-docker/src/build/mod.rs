@@ -1,6 +1,7 @@
 //! Images that the engine builds from a Dockerfile: by BuildKit, or by its classic builder.
 
 mod context;
+mod push;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::error::{Mapped as _, engine, error};
 use crate::images;
 use crate::runtime::Docker;
 use context::Context;
+pub use push::Builder;
 
 pub(crate) const BUILD: &str = "build an image from a Dockerfile";
 /// The longest that a build may take.

@@ -1,4 +1,4 @@
-//! The project of `examples/compose`, as it is, on a Docker engine that builds its images.
+//! The project of `examples/compose`, as it is, on backends whose images a Docker engine builds.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -25,15 +25,37 @@ fn page(said: &str) -> String {
     page
 }
 
+/// The URL of the engine; nothing where there is none to test with.
+fn engine() -> Option<String> {
+    match std::env::var("DEPLOYKIT_TEST_DOCKER") {
+        Ok(engine) => Some(engine.replacen("unix://", "docker://", 1)),
+        Err(_) => {
+            assert!(std::env::var_os("CI").is_none(), "DEPLOYKIT_TEST_DOCKER is not set");
+            eprintln!("skipped: DEPLOYKIT_TEST_DOCKER is not set (eval \"$(testbed/up docker)\")");
+            None
+        }
+    }
+}
+
 #[test]
 fn a_project_of_five_services_is_built_and_goes_up_as_it_is() {
-    let Ok(engine) = std::env::var("DEPLOYKIT_TEST_DOCKER") else {
-        assert!(std::env::var_os("CI").is_none(), "DEPLOYKIT_TEST_DOCKER is not set");
-        eprintln!("skipped: DEPLOYKIT_TEST_DOCKER is not set (eval \"$(testbed/up docker)\")");
-        return;
-    };
+    if let Some(engine) = engine() {
+        goes_up(&engine);
+    }
+}
+
+#[test]
+#[ignore = "no cluster is started for the tests; `testbed/soak kubernetes` runs it"]
+#[cfg(feature = "k8s")]
+fn it_is_built_pushed_and_goes_up_on_a_cluster() {
+    let set = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+    let (cluster, registry) = (set("DEPLOYKIT_TEST_KUBECONFIG"), set("DEPLOYKIT_TEST_REGISTRY"));
+    let builder = engine().unwrap();
+    goes_up(&format!("k8s://?kubeconfig={cluster}&registry={registry}&builder={builder}"));
+}
+
+fn goes_up(url: &str) {
     let ctl = Ctl::new();
-    let url = engine.replacen("unix://", "docker://", 1);
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/compose");
     for name in ["compose.yaml", "Dockerfile"] {
         std::fs::copy(example.join(name), ctl.path(name)).unwrap();
@@ -48,7 +70,7 @@ fn a_project_of_five_services_is_built_and_goes_up_as_it_is() {
     let app = format!("shop-{:x}", std::process::id());
     let file = ctl.path("compose.yaml").display().to_string();
     let run = |args: &[&str], key: &str| {
-        let args = [&["--on", &url], args].concat();
+        let args = [&["--on", url], args].concat();
         let output = ctl.command(&args).env("BLOG_SESSION_KEY", key).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ended {
