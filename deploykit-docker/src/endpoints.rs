@@ -23,6 +23,8 @@ const MAKE: &str = "make the endpoint of a service";
 const CHOSEN: std::ops::Range<u16> = 20_000..32_000;
 /// How many of them are tried.
 const TRIES: u32 = 20;
+/// How the marks of routes that are being changed begin.
+const UNSETTLED: &str = "unsettled.";
 
 impl Docker {
     /// A client of a service's proxy.
@@ -246,7 +248,12 @@ impl Docker {
 
 /// What the keeper knows while the route of a service is being changed.
 fn unsettled(service: &ServiceName) -> String {
-    format!("unsettled.{service}")
+    format!("{UNSETTLED}{service}")
+}
+
+/// Whether some route is being changed.
+pub(crate) fn is_unsettled(known: &Report) -> bool {
+    known.targets.keys().any(|target| target.starts_with(UNSETTLED))
 }
 
 /// The port that somebody else has, where that is why a container did not start.

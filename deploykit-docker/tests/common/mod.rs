@@ -124,7 +124,8 @@ pub fn left(host: &Host) -> Vec<String> {
     left.retain(|name| name.contains(&mine));
     for image in list(&["images", "--format", "{{.Repository}}:{{.Tag}}"]) {
         if image.contains(&mine) {
-            list(&["rmi", &image]);
+            // One that something runs is kept by that, which is told.
+            let _ = docker(host, &["rmi", &image]);
         }
     }
     left
