@@ -214,10 +214,12 @@ fn endpoint(
 ) -> Option<(ServiceName, Endpoint)> {
     let service: ServiceName = label(labels, names::SERVICE).parse().ok()?;
     let ports: Vec<EndpointPort> = serde_json::from_str(label(labels, names::PORTS)).ok()?;
-    // One that its maker died over serves nothing.
-    let routed = routed.get(&service)?.clone();
-    let hash = SpecHash::from_text(label(labels, names::HASH));
-    Some((service, Endpoint { hash, ports, routed }))
+    // One that its maker, or who was removing it, died over serves nothing: it is to be made anew.
+    let (hash, routed) = match routed.get(&service) {
+        Some(routed) => (label(labels, names::HASH), routed.clone()),
+        None => ("", BTreeSet::new()),
+    };
+    Some((service, Endpoint { hash: SpecHash::from_text(hash), ports, routed }))
 }
 
 /// What a container is as an instance; nothing where its labels are not those of one.
