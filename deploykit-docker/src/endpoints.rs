@@ -216,8 +216,19 @@ impl Docker {
         // comes after a deployer that dies in between asks the proxy.
         let mark = unsettled(service);
         keeper.set_target(fence, &mark, Target::default()).await?;
-        self.proxy(&fence.app, service).route(fence, service, wanted.clone()).await?;
-        keeper.route(fence, service, wanted).await?;
+        let mut routed =
+            self.proxy(&fence.app, service).route(fence, service, wanted.clone()).await;
+        // Nothing is routed where there is no endpoint: a deployer may have died removing it.
+        let none = wanted.is_empty();
+        let or_none = |answer: Result<()>| match answer {
+            Err(e) if none && e.kind() == ErrorKind::NotFound => Ok(()),
+            answer => answer,
+        };
+        if none {
+            routed = self.unless_gone(&fence.app, service, routed).await.map(drop);
+        }
+        or_none(routed)?;
+        or_none(keeper.route(fence, service, wanted).await)?;
         keeper.remove_target(fence, &mark).await
     }
 
@@ -258,7 +269,24 @@ impl Docker {
         if !self.has_proxy(&fence.app, service).await? {
             return Ok(true);
         }
-        self.proxy(&fence.app, service).drain(fence, service, instance, deadline).await
+        let proxy = self.proxy(&fence.app, service);
+        let drained = proxy.drain(fence, service, instance, deadline).await;
+        let drained = self.unless_gone(&fence.app, service, drained).await?;
+        Ok(drained.unwrap_or(true))
+    }
+
+    /// What a proxy has answered; nothing where it has ended meanwhile: a deployer that died may
+    /// have had it removed.
+    pub(crate) async fn unless_gone<T>(
+        &self,
+        app: &AppName,
+        service: &ServiceName,
+        answer: Result<T>,
+    ) -> Result<Option<T>> {
+        match answer {
+            Err(_) if !self.has_proxy(app, service).await? => Ok(None),
+            answer => answer.map(Some),
+        }
     }
 }
 
