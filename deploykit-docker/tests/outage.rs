@@ -206,9 +206,12 @@ impl Small {
 async fn away(host: Host) {
     let small = Small::new(&host, "away").await;
     up(&small.deployer, small.version("1")).await.unwrap();
+    // What is prepared is prepared: it goes away while the plan is applied.
+    let ready = small.deployer.prepare(small.version("2")).await.unwrap();
+    let plan = small.deployer.plan(Change::Deploy(Box::new(ready))).await.unwrap();
     let updated = tokio::spawn({
-        let (deployer, app) = (small.deployer.clone(), small.version("2"));
-        async move { up(&deployer, app).await }
+        let deployer = small.deployer.clone();
+        async move { deployer.apply(plan, &mut Silent).await }
     });
     tokio::time::sleep(MOMENTS[0] * 2).await;
     let engine = Engine::of(&host);
