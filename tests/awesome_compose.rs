@@ -69,10 +69,10 @@ fn report(backend: &dyn Orchestrator, projects: &[PathBuf]) -> String {
         let keys: BTreeSet<String> = found.map(|d| pattern(&d.path)).collect();
         let app = converted.map(|converted| converted.app);
         let none = BTreeSet::new();
-        let missing =
-            app.iter().flat_map(|app| backend.capabilities().check(app, name, &none)).filter_map(
-                |problem| problem.what.split('`').nth(1).map(str::to_owned),
-            );
+        let missing = app
+            .iter()
+            .flat_map(|app| backend.capabilities().check(app, name, &none))
+            .filter_map(|problem| problem.what.split('`').nth(1).map(str::to_owned));
         let values =
             app.iter().flat_map(|app| backend.refuses(app)).map(|problem| pattern(&problem.path));
         let features: BTreeSet<String> = missing.chain(values).collect();

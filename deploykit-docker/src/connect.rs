@@ -1,11 +1,14 @@
 //! Ways to reach an engine.
 
 use std::io;
+use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::process::ChildStdin;
 
 use crate::config::Host;
 
@@ -59,5 +62,39 @@ fn ssh(target: &str) -> io::Result<Box<dyn Stream>> {
     };
     // The process ends with its input; this waits for that, so that nothing of it is left.
     tokio::spawn(async move { child.wait().await });
-    Ok(Box::new(tokio::io::join(output, input)))
+    Ok(Box::new(tokio::io::join(output, Input(Some(input)))))
+}
+
+/// The standard input of a program, whose shutdown is its end.
+struct Input(Option<ChildStdin>);
+
+impl Input {
+    fn with<T>(
+        &mut self,
+        work: impl FnOnce(Pin<&mut ChildStdin>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match &mut self.0 {
+            Some(input) => work(Pin::new(input)),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+}
+
+impl AsyncWrite for Input {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|input| input.poll_write(context, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|input| input.poll_flush(context))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0 = None;
+        Poll::Ready(Ok(()))
+    }
 }

@@ -23,6 +23,8 @@ const MAKE: &str = "make the endpoint of a service";
 const CHOSEN: std::ops::Range<u16> = 20_000..32_000;
 /// How many of them are tried.
 const TRIES: u32 = 20;
+/// How the marks of routes that are being changed begin.
+const UNSETTLED: &str = "unsettled.";
 
 impl Docker {
     /// A client of a service's proxy.
@@ -53,22 +55,31 @@ impl Docker {
         // The keeper listens nowhere for it: it remembers what is routed.
         keeper.set_endpoint(fence, service, Vec::new()).await?;
         let hash = SpecHash::of_endpoint(spec);
+        let mark = unfinished(service);
         let found = self.engine.api.inspect_container(&name, None).await.optional(MAKE)?;
         let mut before = Vec::new();
+        let (exists, mut there) = (found.is_some(), false);
         if let Some(found) = found {
             let running = found.state.and_then(|state| state.running).unwrap_or(false);
             let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
             if !names::are_ours(&labels, app) {
                 return Err(crate::keeper::foreign("container", &name));
             }
-            if running && labels.get(names::HASH).map(String::as_str) == Some(hash.as_str()) {
+            there = running && labels.get(names::HASH).map(String::as_str) == Some(hash.as_str());
+            if there && !known.targets.contains_key(&mark) {
                 return self.serve(fence, spec).await;
             }
             let ports = labels.get(names::PORTS).and_then(|text| serde_json::from_str(text).ok());
             before = ports.unwrap_or_default();
-            self.engine.remove(&name).await?;
         }
-        self.start_proxy(app, spec, &hash, &before).await?;
+        // Whoever comes after a deployer that dies in between finds that it is not whole.
+        keeper.set_target(fence, &mark, Target::default()).await?;
+        if !there {
+            if exists {
+                self.engine.remove(&name).await?;
+            }
+            self.start_proxy(app, spec, &hash, &before).await?;
+        }
         self.serve(fence, spec).await?;
         let proxy = self.proxy(app, service);
         for id in &routed {
@@ -76,7 +87,8 @@ impl Docker {
                 proxy.set_target(fence, id, target.target.clone()).await?;
             }
         }
-        proxy.route(fence, service, routed).await
+        proxy.route(fence, service, routed).await?;
+        keeper.remove_target(fence, &mark).await
     }
 
     async fn serve(&self, fence: &Fence, spec: &EndpointSpec) -> Result<()> {
@@ -204,13 +216,25 @@ impl Docker {
         // comes after a deployer that dies in between asks the proxy.
         let mark = unsettled(service);
         keeper.set_target(fence, &mark, Target::default()).await?;
-        self.proxy(&fence.app, service).route(fence, service, wanted.clone()).await?;
-        keeper.route(fence, service, wanted).await?;
+        let mut routed =
+            self.proxy(&fence.app, service).route(fence, service, wanted.clone()).await;
+        // Nothing is routed where there is no endpoint: a deployer may have died removing it.
+        let none = wanted.is_empty();
+        let or_none = |answer: Result<()>| match answer {
+            Err(e) if none && e.kind() == ErrorKind::NotFound => Ok(()),
+            answer => answer,
+        };
+        if none {
+            routed = self.unless_gone(&fence.app, service, routed).await.map(drop);
+        }
+        or_none(routed)?;
+        or_none(keeper.route(fence, service, wanted).await)?;
         keeper.remove_target(fence, &mark).await
     }
 
     /// The instances that each endpoint routes to: what the keeper remembers, and what the proxy
-    /// itself says where that is being changed, or was by a deployer that died.
+    /// itself says where that is being changed, or was by a deployer that died; without those that
+    /// are not whole yet.
     pub(crate) async fn routed(
         &self,
         app: &AppName,
@@ -218,12 +242,17 @@ impl Docker {
     ) -> BTreeMap<ServiceName, BTreeSet<String>> {
         let mut routed = BTreeMap::new();
         for (service, endpoint) in &known.endpoints {
-            let mut ids = endpoint.routed.clone();
-            if known.targets.contains_key(&unsettled(service)) {
-                let said = self.proxy(app, service).inspect().await.unwrap_or_default();
-                ids = said.endpoints.get(service).map(|e| e.routed.clone()).unwrap_or_default();
+            if known.targets.contains_key(&unfinished(service)) {
+                continue;
             }
-            routed.insert(service.clone(), ids);
+            if !known.targets.contains_key(&unsettled(service)) {
+                routed.insert(service.clone(), endpoint.routed.clone());
+                continue;
+            }
+            let said = self.proxy(app, service).inspect().await.unwrap_or_default();
+            if let Some(said) = said.endpoints.get(service) {
+                routed.insert(service.clone(), said.routed.clone());
+            }
         }
         routed
     }
@@ -240,13 +269,40 @@ impl Docker {
         if !self.has_proxy(&fence.app, service).await? {
             return Ok(true);
         }
-        self.proxy(&fence.app, service).drain(fence, service, instance, deadline).await
+        let proxy = self.proxy(&fence.app, service);
+        let drained = proxy.drain(fence, service, instance, deadline).await;
+        let drained = self.unless_gone(&fence.app, service, drained).await?;
+        Ok(drained.unwrap_or(true))
     }
+
+    /// What a proxy has answered; nothing where it has ended meanwhile: a deployer that died may
+    /// have had it removed.
+    pub(crate) async fn unless_gone<T>(
+        &self,
+        app: &AppName,
+        service: &ServiceName,
+        answer: Result<T>,
+    ) -> Result<Option<T>> {
+        match answer {
+            Err(_) if !self.has_proxy(app, service).await? => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+}
+
+/// What the keeper knows while the proxy of a service is being made.
+fn unfinished(service: &ServiceName) -> String {
+    format!("unfinished.{service}")
 }
 
 /// What the keeper knows while the route of a service is being changed.
 fn unsettled(service: &ServiceName) -> String {
-    format!("unsettled.{service}")
+    format!("{UNSETTLED}{service}")
+}
+
+/// Whether some route is being changed.
+pub(crate) fn is_unsettled(known: &Report) -> bool {
+    known.targets.keys().any(|target| target.starts_with(UNSETTLED))
 }
 
 /// The port that somebody else has, where that is why a container did not start.

@@ -240,7 +240,8 @@ impl Docker {
             && let Some(service) = labels.get(names::SERVICE).and_then(|name| name.parse().ok())
             && self.has_proxy(&fence.app, &service).await?
         {
-            self.proxy(&fence.app, &service).remove_target(fence, instance).await?;
+            let removed = self.proxy(&fence.app, &service).remove_target(fence, instance).await;
+            self.unless_gone(&fence.app, &service, removed).await?;
         }
         self.engine.remove(&container.id).await
     }

@@ -16,8 +16,9 @@ use crate::keeper::foreign;
 use crate::names::{self, Role};
 use crate::seen::Owned;
 
-/// How often the end of a removal that somebody else has begun is waited for, 50 ms each.
+/// How often, and how long apart, the end of a removal that somebody else has begun is waited for.
 const LOOKS: u32 = 200;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 impl Engine {
     /// Makes a container; one of its name that is ours is left as it is. Returns whether there was
@@ -30,23 +31,28 @@ impl Engine {
     ) -> Result<bool> {
         const MAKE: &str = "make a container";
         let options = CreateContainerOptionsBuilder::new().name(name).build();
-        let labels = body.labels.clone().unwrap_or_default();
-        match self.api.create_container(Some(options), body).await {
-            Ok(made) => {
-                self.seen.made(name, Owned { id: made.id, labels });
-                Ok(true)
-            }
-            Err(cause) if status(&cause) == Some(409) => {
-                let there = self.api.inspect_container(name, None).await.optional(MAKE)?;
-                let labels = there.and_then(|there| there.config?.labels);
-                match labels {
-                    Some(labels) if names::are_ours(&labels, app) => Ok(false),
-                    Some(_) => Err(foreign("container", name)),
-                    None => Err(engine(MAKE, cause)),
+        for _ in 0..LOOKS {
+            match self.api.create_container(Some(options.clone()), body.clone()).await {
+                Ok(made) => {
+                    let labels = body.labels.unwrap_or_default();
+                    self.seen.made(name, Owned { id: made.id, labels });
+                    return Ok(true);
                 }
+                Err(cause) if status(&cause) == Some(409) => {
+                    let there = self.api.inspect_container(name, None).await.optional(MAKE)?;
+                    let labels = there.and_then(|there| there.config?.labels);
+                    match labels {
+                        Some(labels) if names::are_ours(&labels, app) => return Ok(false),
+                        Some(_) => return Err(foreign("container", name)),
+                        // One that is being removed is gone before its name is free.
+                        None => tokio::time::sleep(PAUSE).await,
+                    }
+                }
+                Err(cause) => return Err(engine(MAKE, cause).with("container", name)),
             }
-            Err(cause) => Err(engine(MAKE, cause).with("container", name)),
         }
+        let message = "its name is taken by one that is still being removed; see the engine's log";
+        Err(error(ErrorKind::Timeout, MAKE, message).with("container", name))
     }
 
     /// The container of a name, where there is one that is ours. It may have gone meanwhile.
@@ -71,7 +77,7 @@ impl Engine {
                 Err(cause) if is_missing(&cause) => return Ok(()),
                 // "removal of container … is already in progress"
                 Err(cause) if status(&cause) == Some(409) => {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
                 Err(cause) => return Err(engine(REMOVE, cause).with("container", name)),
             }

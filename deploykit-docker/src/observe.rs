@@ -62,7 +62,9 @@ impl Engine {
             containers.iter().filter(|c| role(c, Role::Instance)).map(|c| self.instance(c, health));
         let mut instances: Vec<Instance> =
             try_join_all(inspected).await?.into_iter().flatten().collect();
-        hold_secrets(&mut instances, &containers);
+        let holders = containers.iter().filter(|c| role(c, Role::Secrets)).map(|c| self.holder(c));
+        let holders = try_join_all(holders).await?.into_iter().flatten().collect();
+        hold_secrets(&mut instances, &containers, &holders);
         instances.sort_by(|a, b| a.id.cmp(&b.id));
         let is_running = |c: &&ContainerSummary| {
             c.state == Some(bollard::models::ContainerSummaryStateEnum::RUNNING)
@@ -94,19 +96,7 @@ impl Engine {
         health: &BTreeMap<String, TargetReport>,
     ) -> Result<Option<Instance>> {
         let container = listed.id.as_deref().unwrap_or_default();
-        let found = match self.seen.unchanged(listed) {
-            Some(found) => found,
-            None => {
-                let begun = self.seen.begin(container);
-                let found = self.api.inspect_container(container, None).await.optional(OBSERVE)?;
-                let Some(found) = found.map(Arc::new) else { return Ok(None) };
-                // What its own health checks say changes without an event.
-                if found.state.as_ref().is_some_and(|state| state.health.is_none()) {
-                    self.seen.keep(container, begun, &found);
-                }
-                found
-            }
-        };
+        let Some(found) = self.look(listed).await? else { return Ok(None) };
         let Some(mut instance) = read(&found, health) else { return Ok(None) };
         if let Some(Reason::CrashLoop { exit, .. }) = &mut instance.trouble
             && instance.state == InstanceState::Running
@@ -116,6 +106,41 @@ impl Engine {
             *exit = code.to_string();
         }
         Ok(Some(instance))
+    }
+
+    /// One container, inspected where it has changed since it was last; nothing where it has gone.
+    async fn look(
+        &self,
+        listed: &ContainerSummary,
+    ) -> Result<Option<Arc<ContainerInspectResponse>>> {
+        if let Some(found) = self.seen.unchanged(listed) {
+            return Ok(Some(found));
+        }
+        let container = listed.id.as_deref().unwrap_or_default();
+        let begun = self.seen.begin(container);
+        let found = self.api.inspect_container(container, None).await.optional(OBSERVE)?;
+        let found = found.map(Arc::new);
+        // What its own health checks say changes without an event.
+        if let Some(found) = &found
+            && found.state.as_ref().is_some_and(|state| state.health.is_none())
+        {
+            self.seen.keep(container, begun, found);
+        }
+        Ok(found)
+    }
+
+    /// What holds secrets in memory, by its name, and the second since when it has; nothing where
+    /// it does not run.
+    async fn holder(&self, listed: &ContainerSummary) -> Result<Option<(String, i64)>> {
+        let found = self.look(listed).await?;
+        let state = found.as_ref().and_then(|found| found.state.as_ref());
+        let Some(state) = state.filter(|state| state.status == Some(Status::RUNNING)) else {
+            return Ok(None);
+        };
+        let since = humantime::parse_rfc3339_weak(state.started_at.as_deref().unwrap_or_default());
+        let since = since.ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let since = since.and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0);
+        Ok(Some((label(&labels(listed), names::HOLDER).to_owned(), since)))
     }
 
     async fn last_exit(&self, container: &str, started: Option<SystemTime>) -> Option<Exit> {
@@ -157,24 +182,25 @@ fn exit(code: i64) -> Exit {
 }
 
 /// An instance whose secrets are no longer held in memory will not find them when it is started
-/// again.
-fn hold_secrets(instances: &mut [Instance], containers: &[ContainerSummary]) {
-    let running: BTreeSet<String> = containers
-        .iter()
-        .filter(|c| c.state == Some(bollard::models::ContainerSummaryStateEnum::RUNNING))
-        .filter(|c| label(&labels(c), names::ROLE) == Role::Secrets.as_str())
-        .map(|c| label(&labels(c), names::HOLDER).to_owned())
-        .collect();
+/// again: it is to be replaced. What holds them was there before it; where that was started again
+/// since, with all that used the memory (a reboot), it holds nothing.
+fn hold_secrets(
+    instances: &mut [Instance],
+    containers: &[ContainerSummary],
+    holders: &BTreeMap<String, i64>,
+) {
     for container in containers {
         let labels = labels(container);
         let (holder, id) = (label(&labels, names::HOLDER), label(&labels, names::INSTANCE));
-        if holder.is_empty() || id.is_empty() || running.contains(holder) {
+        let made = container.created.unwrap_or(i64::MAX);
+        if holder.is_empty() || id.is_empty() || holders.get(holder).is_some_and(|at| *at <= made) {
             continue;
         }
         if let Some(instance) = instances.iter_mut().find(|i| i.id == id)
             && instance.exit().is_none()
         {
             instance.ready = false;
+            instance.hash = SpecHash::from_text("");
             instance.trouble = Some(Reason::SecretMissing {
                 secret: "those in memory: what held them there has ended".to_owned(),
             });
@@ -188,9 +214,12 @@ fn endpoint(
 ) -> Option<(ServiceName, Endpoint)> {
     let service: ServiceName = label(labels, names::SERVICE).parse().ok()?;
     let ports: Vec<EndpointPort> = serde_json::from_str(label(labels, names::PORTS)).ok()?;
-    let routed = routed.get(&service).cloned().unwrap_or_default();
-    let hash = SpecHash::from_text(label(labels, names::HASH));
-    Some((service, Endpoint { hash, ports, routed }))
+    // One that its maker, or who was removing it, died over serves nothing: it is to be made anew.
+    let (hash, routed) = match routed.get(&service) {
+        Some(routed) => (label(labels, names::HASH), routed.clone()),
+        None => ("", BTreeSet::new()),
+    };
+    Some((service, Endpoint { hash: SpecHash::from_text(hash), ports, routed }))
 }
 
 /// What a container is as an instance; nothing where its labels are not those of one.

@@ -18,6 +18,7 @@ use deploykit_core::{
 use futures_util::stream::BoxStream;
 
 use crate::config::DockerConfig;
+use crate::endpoints::is_unsettled;
 use crate::engine::Engine;
 use crate::error::BACKEND;
 use crate::images::Cache;
@@ -43,6 +44,9 @@ const FEATURES: [Feature; 15] = [
     Feature::Canary,
     Feature::Isolation,
 ];
+
+/// How often it is looked again while routes are being changed.
+const LOOKS: u32 = 5;
 
 /// What this backend declares, the same on every engine that it supports.
 pub fn capabilities() -> Capabilities {
@@ -130,8 +134,21 @@ impl Runtime for Docker {
     }
 
     async fn inspect(&self, app: &AppName) -> Result<Observation> {
-        let known = self.keepers.report(app).await?;
-        let routed = self.routed(app, &known).await;
+        let mut known = self.keepers.report(app).await?;
+        let mut routed = self.routed(app, &known).await;
+        for _ in 0..LOOKS {
+            if !is_unsettled(&known) {
+                break;
+            }
+            // What a proxy says is newer than what the keeper has said: the two must not tell of
+            // different moments.
+            let again = self.keepers.report(app).await?;
+            if again == known {
+                break;
+            }
+            routed = self.routed(app, &again).await;
+            known = again;
+        }
         self.engine.observe(app, &known.targets, &routed).await
     }
 

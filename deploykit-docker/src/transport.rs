@@ -18,7 +18,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Response, Uri, header};
 use hyper_util::rt::TokioIo;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::config::Host;
 use crate::connect::connect;
@@ -42,6 +42,8 @@ const RETRIES: u32 = 3;
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>;
 type Body = Either<Full<Bytes>, StreamBody<Chunks>>;
+
+type Ended = oneshot::Receiver<hyper::Error>;
 
 /// What all calls to one engine share.
 pub(crate) struct Transport {
@@ -96,7 +98,8 @@ impl Transport {
         };
         let mut tries = 0;
         loop {
-            let (mut sender, pooled) = self.sender().await?;
+            let (mut sender, ended) = self.sender().await?;
+            let pooled = ended.is_none();
             let again = match &body {
                 Either::Left(bytes) => Some(Either::Left(bytes.clone())),
                 Either::Right(_) => None,
@@ -118,19 +121,19 @@ impl Transport {
                     body = match (unsent, again) {
                         (Some(unsent), _) if pooled || tries <= RETRIES => unsent,
                         (None, Some(again)) if repeatable && tries <= RETRIES => again,
-                        _ => return Err(failed.into_error().into()),
+                        _ => return Err(why(failed.into_error(), ended).await),
                     };
                 }
             }
         }
     }
 
-    /// A connection, and whether it has been used before.
-    async fn sender(&self) -> Result<(SendRequest<Body>, bool), Error> {
+    /// A connection, and how it has ended where it has not been used before.
+    async fn sender(&self) -> Result<(SendRequest<Body>, Option<Ended>), Error> {
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             match idle {
-                Some(sender) if sender.is_ready() => return Ok((sender, true)),
+                Some(sender) if sender.is_ready() => return Ok((sender, None)),
                 Some(_) => {}
                 None => break,
             }
@@ -145,13 +148,15 @@ impl Transport {
             }
         };
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (tell, ended) = oneshot::channel();
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::trace!(%error, "a connection to the engine has ended");
+                let _ = tell.send(error);
             }
         });
         self.reached.store(true, std::sync::atomic::Ordering::Relaxed);
-        Ok((sender, false))
+        Ok((sender, Some(ended)))
     }
 
     /// Keeps a connection for the next call, once its answer has been read.
@@ -168,4 +173,20 @@ impl Transport {
             }
         });
     }
+}
+
+/// Why a call has failed: its connection knows more of it than the call.
+async fn why(failed: hyper::Error, ended: Option<Ended>) -> Error {
+    let known = match ended {
+        Some(ended) => tokio::time::timeout(PAUSE, ended).await.ok().and_then(Result::ok),
+        None => None,
+    };
+    let Some(cause) = known else { return failed.into() };
+    let mut text = cause.to_string();
+    let mut source = std::error::Error::source(&cause);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    io::Error::other(text).into()
 }

@@ -12,8 +12,8 @@ use common::docker;
 use deploykit_conformance::{apps, testapp};
 use deploykit_core::memory::dial;
 use deploykit_core::model::{
-    App, AppBuilder, AppName, Bytes, ImageCopy, ImageFiles, ImageRef, ImageSpec, Resources,
-    SecretName, Service, VolumeScope,
+    App, AppBuilder, AppName, Bytes, ImageCopy, ImageFiles, ImageRef, ImageSpec, OnFailure, Port,
+    Publish, Resources, SecretName, Service, Update, VolumeScope,
 };
 use deploykit_core::{
     Applied, Change, Deployer, Error, ErrorKind, Plan, Reason, Result, SecretValue, Silent,
@@ -48,6 +48,12 @@ fn main() -> ExitCode {
         trial("want_of_memory_is_named", |bed| bed.run(want_of_memory_is_named)),
         trial("an_image_of_files_runs", |bed| bed.run(an_image_of_files_runs)),
         trial("a_denied_pull_is_told_beforehand", |bed| bed.run(a_denied_pull)),
+        trial("a_pull_that_is_cut_off_is_told_and_done_again", |bed| bed.run(a_pull_that_is_cut)),
+        trial("ports_of_others_are_left_alone", |bed| bed.run(ports_of_others_are_left_alone)),
+        trial("what_cannot_be_started_is_named", |bed| bed.run(what_cannot_be_started)),
+        trial("an_image_that_has_gone_is_named", |bed| bed.run(an_image_that_has_gone)),
+        trial("a_missing_secret_is_named", |bed| bed.run(a_missing_secret_is_named)),
+        trial("secrets_that_are_lost_are_drift", |bed| bed.run(lost_secrets_are_drift)),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -96,13 +102,7 @@ impl Bed {
 
     /// The names of everything of the app, images among it.
     fn all(&self) -> Vec<String> {
-        let ours = format!("label=io.deploykit.app={}", self.app);
-        let mut all = self.docker(&["ps", "-a", "--filter", &ours, "--format", "{{.Names}}"]);
-        all.extend(self.docker(&["network", "ls", "--filter", &ours, "--format", "{{.Name}}"]));
-        all.extend(self.docker(&["volume", "ls", "--filter", &ours, "--format", "{{.Name}}"]));
-        let images = self.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
-        all.extend(images.into_iter().filter(|image| image.contains(self.app.as_str())));
-        all
+        common::all(&self.host, &self.app)
     }
 }
 
@@ -259,11 +259,7 @@ async fn want_of_memory_is_named(bed: Arc<Bed>, deployer: Deployer) {
 }
 
 async fn a_denied_pull(bed: Arc<Bed>, deployer: Deployer) {
-    let Ok(registry) = std::env::var("DEPLOYKIT_TEST_REGISTRY_AUTH") else {
-        assert!(std::env::var_os("CI").is_none(), "DEPLOYKIT_TEST_REGISTRY_AUTH is not set");
-        eprintln!("skipped: DEPLOYKIT_TEST_REGISTRY_AUTH is not set (testbed/up registry)");
-        return;
-    };
+    let Some(registry) = registry("DEPLOYKIT_TEST_REGISTRY_AUTH") else { return };
     let name = ImageRef::new(format!("{registry}/private/app:1")).unwrap();
     let web = Service::build("web", ImageSpec::Reference(name.clone()));
     let app = bed.app().service(web).validate().unwrap();
@@ -272,4 +268,126 @@ async fn a_denied_pull(bed: Arc<Bed>, deployer: Deployer) {
     assert!(said.contains(name.as_str()), "{said}");
     assert!(said.contains("docker login"), "it says what to do: {said}");
     assert_ne!(error.kind(), ErrorKind::NotFound, "{said}");
+    let named = |reason: &&Reason| matches!(reason, Reason::PullDenied { image, .. } if *image == name.to_string());
+    assert!(reasons(&error).iter().any(named), "{error}");
+}
+
+/// The registry that a variable names.
+fn registry(variable: &str) -> Option<String> {
+    let found = std::env::var(variable).ok();
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{variable} is not set");
+        eprintln!("skipped: {variable} is not set (testbed/up registry)");
+    }
+    found
+}
+
+async fn a_pull_that_is_cut(bed: Arc<Bed>, deployer: Deployer) {
+    let Some(registry) = registry("DEPLOYKIT_TEST_REGISTRY") else { return };
+    let program = std::env::current_exe().unwrap();
+    let pushed = tokio::task::spawn_blocking(move || common::pushed(&program)).await.unwrap();
+    let pushed = pushed.unwrap().to_string();
+    let (_, path) = pushed.split_once('/').unwrap();
+    let pulls = common::wire::Pulls::before(registry, 1 << 20).await;
+    let name = ImageRef::new(format!("{}/{path}", pulls.address)).unwrap();
+    let web = || apps::service("web", &ImageSpec::Reference(name.clone()), "1");
+    let app = || bed.app().service(web()).validate().unwrap();
+    // The engine has tried it several times by then.
+    let error = plan(&deployer, app()).await.unwrap_err();
+    assert!(error.to_string().contains(name.as_str()), "{error}");
+    assert!(error.to_string().contains("registry"), "it says where to look: {error}");
+    assert_eq!(bed.all(), [] as [&str; 0], "nothing half pulled is run");
+    pulls.heal();
+    up(&deployer, app()).await.unwrap();
+    let pulled = bed.docker(&["images", "--format", "{{.Repository}} {{.ID}}"]);
+    for image in pulled.iter().filter(|image| image.starts_with(&pulls.address.to_string())) {
+        down(&deployer, &bed.app, true).await.unwrap();
+        bed.docker(&["rmi", "-f", image.rsplit(' ').next().unwrap()]);
+    }
+}
+
+async fn ports_of_others_are_left_alone(bed: Arc<Bed>, deployer: Deployer) {
+    let web = |publish: Publish| {
+        let mut web = apps::service("web", &image(), "1");
+        web = web.update(Update::rolling().on_failure(OnFailure::Pause));
+        bed.app().service(web.port(Port::http(9090).named("own".parse().unwrap()).publish(publish)))
+    };
+    up(&deployer, web(Publish::Internal).validate().unwrap()).await.unwrap();
+    let ours = format!("label=io.deploykit.app={}", bed.app);
+    let role = "label=io.deploykit.role=instance";
+    let image = bed
+        .docker(&["ps", "--filter", &ours, "--filter", role, "--format", "{{.Image}}"])
+        .remove(0);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let published = format!("127.0.0.1:{port}:8080");
+    let theirs = format!("theirs-{}", bed.app);
+    let run = ["run", "-d", "--name", &theirs, "-p", &published, "-e", "HOST=0.0.0.0", "-e"];
+    bed.docker(&[&run[..], &["PORT=8080", &image, testapp::WORD]].concat());
+    let state = ["inspect", "--format", "{{.Id}} {{.State.StartedAt}} {{.State.Running}}", &theirs];
+    let before = bed.docker(&state);
+
+    let error = up(&deployer, web(Publish::HostPort(port)).validate().unwrap()).await.unwrap_err();
+    let named = |reason: &&Reason| matches!(reason, Reason::PortTaken { port: taken, .. } if *taken == port);
+    assert!(reasons(&error).iter().any(named), "{error}");
+    assert_eq!(bed.docker(&state), before, "it is the same as before");
+    bed.docker(&["rm", "-f", &theirs]);
+    up(&deployer, web(Publish::HostPort(port)).validate().unwrap()).await.unwrap();
+}
+
+async fn what_cannot_be_started(bed: Arc<Bed>, deployer: Deployer) {
+    let web = apps::service("web", &image(), "1");
+    let mut app = bed.app().service(web).validate().unwrap();
+    let web = app.services.values_mut().next().unwrap();
+    web.command = vec!["/nonexistent/program".to_owned()];
+    let error = up(&deployer, app).await.unwrap_err();
+    let named = |reason: &&Reason| matches!(reason, Reason::StartFailed { message } if message.contains("/nonexistent/program"));
+    assert!(reasons(&error).iter().any(named), "{error}");
+    let ours = format!("label=io.deploykit.app={}", bed.app);
+    let role = "label=io.deploykit.role=instance";
+    let made = bed.docker(&["ps", "-aq", "--filter", &ours, "--filter", role]);
+    assert_eq!(made, [] as [&str; 0], "nothing half made is left");
+}
+
+async fn an_image_that_has_gone(bed: Arc<Bed>, deployer: Deployer) {
+    let web = apps::service("web", &image(), "1");
+    let plan = plan(&deployer, bed.app().service(web).validate().unwrap()).await.unwrap();
+    for image in bed.all() {
+        bed.docker(&["rmi", "-f", &image]);
+    }
+    let error = deployer.apply(plan, &mut Silent).await.unwrap_err();
+    let named = |reason: &&Reason| matches!(reason, Reason::ImageNotFound { .. });
+    assert!(reasons(&error).iter().any(named), "{error}");
+}
+
+async fn a_missing_secret_is_named(bed: Arc<Bed>, deployer: Deployer) {
+    let web = || bed.app().service(apps::service("web", &image(), "1").secret("db"));
+    let web = || web().validate().unwrap();
+    let named = |reason: &&Reason| matches!(reason, Reason::SecretMissing { secret } if secret.contains("db"));
+    let error = plan(&deployer, web()).await.unwrap_err();
+    assert!(reasons(&error).iter().any(named), "beforehand: {error}");
+    let secret = SecretName::new("db").unwrap();
+    deployer.secrets(&bed.app).ensure(&secret, SecretValue::new("value")).await.unwrap();
+    let plan = plan(&deployer, web()).await.unwrap();
+    let store = deployer.backend().secrets();
+    store.delete(&bed.app, &secret, &[1]).await.unwrap();
+    let error = deployer.apply(plan, &mut Silent).await.unwrap_err();
+    assert!(reasons(&error).iter().any(named), "it has gone meanwhile: {error}");
+}
+
+async fn lost_secrets_are_drift(bed: Arc<Bed>, deployer: Deployer) {
+    let secret = SecretName::new("db").unwrap();
+    deployer.secrets(&bed.app).ensure(&secret, SecretValue::new("value")).await.unwrap();
+    let web = || bed.app().service(apps::service("web", &image(), "1").secret("db"));
+    up(&deployer, web().validate().unwrap()).await.unwrap();
+    let ours = format!("label=io.deploykit.app={}", bed.app);
+    let role = "label=io.deploykit.role=secrets";
+    let holder = bed.docker(&["ps", "-q", "--filter", &ours, "--filter", role]).remove(0);
+    bed.docker(&["rm", "-f", &holder]);
+    let seen = deployer.status(&bed.app).await.unwrap().observation;
+    let trouble = seen.instances[0].trouble.as_ref();
+    assert!(matches!(trouble, Some(Reason::SecretMissing { .. })), "{seen:?}");
+    up(&deployer, web().validate().unwrap()).await.unwrap();
+    let seen = deployer.status(&bed.app).await.unwrap().observation;
+    assert!(seen.instances.iter().all(|instance| instance.ready), "{seen:?}");
+    assert_eq!(bed.docker(&["ps", "-q", "--filter", &ours, "--filter", role]).len(), 1);
 }

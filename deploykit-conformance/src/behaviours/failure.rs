@@ -106,12 +106,13 @@ pub(super) async fn one_that_does_not_stay_ready_is_refused(t: &Test) {
 }
 
 pub(super) async fn a_failed_first_deploy_is_left_and_mended_by_the_next(t: &Test) {
-    let web = |version| t.service("web", version).update(rolling());
-    let ill = web("1").env(dial::UNHEALTHY_AFTER_MS, "0");
+    let ill = t.service("web", "1").update(rolling()).env(dial::UNHEALTHY_AFTER_MS, "0");
     let error = t.up(t.only(ill)).await.unwrap_err();
     assert!(!reasons(&error, "web").is_empty(), "{error}");
     assert_eq!(t.ids("web").await.len(), 1, "there is nothing to go back to: {error}");
-    t.up(t.only(web("2"))).await.unwrap();
+    let deadline = Duration::from_secs(60);
+    let well = t.service("web", "2").update(rolling().progress_deadline(deadline));
+    t.up(t.only(well)).await.unwrap();
     assert_eq!((t.version("web").await.as_str(), t.ids("web").await.len()), ("2", 1));
     assert_eq!(t.history().await.len(), 2);
 }

@@ -93,7 +93,18 @@ async fn become_target(
     };
     let outcome =
         Outcome::Failed { message: failure.message.clone(), diagnoses: failure.diagnoses.clone() };
-    attempt.finish(&mut written, outcome).await?;
+    if let Err(error) = attempt.finish(&mut written, outcome).await {
+        let message = format!(
+            "revision {number} failed ({}), which could not be recorded: {}; run it again to converge",
+            failure.message,
+            error.message()
+        );
+        return Err(Error::new(error.kind(), OPERATION, message)
+            .on(deployer.backend.name())
+            .with("app", &plan.app)
+            .with_diagnoses(failure.diagnoses)
+            .because(error));
+    }
     let aftermath = attempt.after_failure(number, target, &failure).await?;
     let message = format!("revision {number} failed ({}); {aftermath}", failure.message);
     Err(Error::new(ErrorKind::Failed, OPERATION, message)

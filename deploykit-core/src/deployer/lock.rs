@@ -21,11 +21,18 @@ const RENEWAL: Duration = Duration::from_secs(10);
 /// How often a lock that somebody else holds is asked for.
 const POLL: Duration = Duration::from_millis(250);
 
+/// Why it was lost: `Unavailable` where the backend has not answered for as long as the lease runs.
+#[derive(Clone, Debug)]
+struct Loss {
+    kind: ErrorKind,
+    message: String,
+}
+
 /// The lock while it is held. Dropped without [`DeployLock::release`], it is free after its lease.
 pub(super) struct DeployLock {
     backend: Arc<dyn Orchestrator>,
     lease: Lease,
-    lost: watch::Receiver<Option<String>>,
+    lost: watch::Receiver<Option<Loss>>,
     renewal: tokio::task::JoinHandle<()>,
 }
 
@@ -60,13 +67,16 @@ impl DeployLock {
     /// Returns when the lock is lost, with the error to give up with.
     pub(super) async fn lost(&self) -> Error {
         let mut lost = self.lost.clone();
-        let why = match lost.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
-            Err(_) => "its renewal has ended".into(),
+        let loss = match lost.wait_for(Option::is_some).await {
+            Ok(loss) => loss.clone(),
+            Err(_) => None,
+        };
+        let (kind, why) = match loss {
+            Some(Loss { kind, message }) => (kind, message),
+            None => (ErrorKind::Conflict, "its renewal has ended".to_owned()),
         };
         let message = format!("the deploy lock was lost: {why}; run it again to converge");
-        Error::new(ErrorKind::Conflict, "apply the plan", message)
-            .with("app", &self.lease.fence.app)
+        Error::new(kind, "apply the plan", message).with("app", &self.lease.fence.app)
     }
 
     /// Gives it back.
@@ -77,7 +87,7 @@ impl DeployLock {
 }
 
 /// Renews until the lease is taken over, or could not be renewed for as long as it runs.
-async fn keep(backend: Arc<dyn Orchestrator>, lease: Lease, tell: watch::Sender<Option<String>>) {
+async fn keep(backend: Arc<dyn Orchestrator>, lease: Lease, tell: watch::Sender<Option<Loss>>) {
     let mut valid_until = Instant::now() + TTL;
     let mut pause = RENEWAL;
     loop {
@@ -94,11 +104,17 @@ async fn keep(backend: Arc<dyn Orchestrator>, lease: Lease, tell: watch::Sender<
                 pause = Duration::from_secs(1);
             }
             Ok(Err(error)) => {
-                tell.send_replace(Some(error.message().to_owned()));
+                let kind = match error.is_retryable() {
+                    true => ErrorKind::Unavailable,
+                    false => ErrorKind::Conflict,
+                };
+                tell.send_replace(Some(Loss { kind, message: error.message().to_owned() }));
                 return;
             }
             Err(_) => {
-                tell.send_replace(Some("it could not be renewed in time".into()));
+                let message = "the backend has not answered for as long as its lease runs";
+                let kind = ErrorKind::Unavailable;
+                tell.send_replace(Some(Loss { kind, message: message.to_owned() }));
                 return;
             }
         }

@@ -5,22 +5,25 @@ use std::collections::BTreeMap;
 use futures_util::future::{join, join_all};
 
 use super::Deployer;
+use crate::diagnosis::{Diagnosis, Reason};
 use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::model::{App, AppName, ImageSpec, Mount, ResolvedImage};
+use crate::model::{App, AppName, ImageSpec, Mount, ResolvedImage, ServiceName};
 use crate::resolved::ResolvedApp;
 
 pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp> {
     let operation = "prepare the app";
     let backend = &deployer.backend;
     let name = app.name.clone();
-    let failed = |kind, problems: Vec<Problem>| {
+    let failed = |kind, problems: Vec<Problem>, diagnoses| {
         let message = format!("{} problems", problems.len());
         let message = if problems.len() == 1 { "1 problem".into() } else { message };
         Err(Error::new(kind, operation, message)
             .on(backend.name())
             .with("app", &name)
-            .with_problems(problems))
+            .with_problems(problems)
+            .with_diagnoses(diagnoses))
     };
+    let mut diagnoses = Vec::new();
     let mut problems = app.problems();
     let mut unsupported = backend.capabilities().check(&app, backend.name(), &deployer.allowed);
     // The backend is never given what it would have to ignore.
@@ -58,6 +61,7 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
         for (name, workload) in &workloads {
             let made = distinct.iter().zip(&built).find(|(image, _)| **image == workload.image);
             let Some((_, made)) = made else { continue };
+            diagnoses.extend(made.as_ref().err().and_then(|e| e.diagnosis(name, workload.image)));
             match made {
                 Ok(image) => {
                     images.insert((*name).clone(), image.clone());
@@ -75,7 +79,7 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
         }
         for image in built {
             if let Err(Unready::Failed(error)) = image {
-                return Err(error);
+                return Err(error.with_diagnoses(diagnoses));
             }
         }
         let newest: BTreeMap<_, _> = newest?.into_iter().collect();
@@ -91,6 +95,8 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
                 }
                 let folder = if app.jobs.contains_key(name) { "jobs" } else { "services" };
                 kind = ErrorKind::Invalid;
+                let reason = Reason::SecretMissing { secret: mount.name.to_string() };
+                diagnoses.push(Diagnosis { service: name.clone(), instance: None, reason });
                 problems.push(Problem::new(
                     format!("{folder}.{name}.mounts[{index}].secret"),
                     format!("the secret `{}` has no value on {}", mount.name, backend.name()),
@@ -100,7 +106,7 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
         }
     }
     if !problems.is_empty() {
-        return failed(kind, problems);
+        return failed(kind, problems, diagnoses);
     }
     Ok(ResolvedApp { app, images, secrets, restarts })
 }
@@ -113,6 +119,22 @@ enum Unready {
     Refused(Error),
     /// It could not be found out.
     Failed(Error),
+}
+
+impl Unready {
+    /// What it means for a service or job of that image, where it is one of the known reasons.
+    fn diagnosis(&self, service: &ServiceName, image: &ImageSpec) -> Option<Diagnosis> {
+        let (Self::Wrong(error) | Self::Failed(error)) = self else { return None };
+        let image = image.to_string();
+        let reason = match error.kind() {
+            ErrorKind::NotFound => Reason::ImageNotFound { image },
+            ErrorKind::Unauthorized => {
+                Reason::PullDenied { image, message: error.message().to_owned() }
+            }
+            _ => return None,
+        };
+        Some(Diagnosis { service: service.clone(), instance: None, reason })
+    }
 }
 
 async fn make_ready(

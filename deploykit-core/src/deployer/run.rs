@@ -98,7 +98,7 @@ impl Deployer {
             }
             let (place, result) = tokio::select! {
                 biased;
-                error = &mut lost => return Err(error),
+                error = &mut lost => return Err(unreached(error, steps, &states)),
                 Some(event) = events.recv() => {
                     if let Event::Started { service } = &event {
                         note_started(steps, &mut states, service);
@@ -174,6 +174,18 @@ impl Deployer {
         }
         Ok(())
     }
+}
+
+/// The loss of the lock, where that is because the backend does not answer: then that is also what
+/// keeps from being ready what was being worked on.
+fn unreached(lost: Error, steps: &[Step], states: &[State]) -> Error {
+    if lost.kind() != crate::ErrorKind::Unavailable {
+        return lost;
+    }
+    let running = steps.iter().zip(states);
+    let running = running.filter(|(_, state)| matches!(state, State::Running | State::Started));
+    let found = running.flat_map(|(step, _)| diagnoses(step, &lost)).collect();
+    lost.with_diagnoses(found)
 }
 
 fn note_started(steps: &[Step], states: &mut [State], service: &ServiceName) {

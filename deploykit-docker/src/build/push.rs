@@ -68,7 +68,8 @@ impl Builder {
         let domain = self.repository.split('/').next().unwrap_or_default();
         let credentials = crate::credentials::of(domain);
         let options = PushImageOptionsBuilder::new().tag(tag).build();
-        let mut steps = std::pin::pin!(api.push_image(&self.repository, Some(options), credentials));
+        let mut steps =
+            std::pin::pin!(api.push_image(&self.repository, Some(options), credentials));
         while let Some(step) = steps.next().await {
             let refused = |cause| engine(PUSH, cause).with("repository", &self.repository);
             if let Some(detail) = step.map_err(refused)?.error_detail {

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
 pub mod traffic;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use deploykit_conformance::{Bed, Connected, Kit};
-use deploykit_core::model::{ImageBuild, ImageRef, ImageSpec};
+use deploykit_core::model::{AppName, ImageBuild, ImageRef, ImageSpec};
 use deploykit_core::{Error, ErrorKind, Reconciler, Result};
 use deploykit_docker::{Docker, DockerConfig, Host};
 use deploykit_oci::{Layout, Recipe, Reference, RegistryClient, UnpackLimits};
@@ -86,7 +87,7 @@ pub fn context(folder: &Path) -> ImageBuild {
 
 /// The test application in the registry of `DEPLOYKIT_TEST_REGISTRY`, put there once for each time
 /// that it was built: tests that each run in a process of their own find it there.
-fn pushed(program: &Path) -> Option<ImageRef> {
+pub fn pushed(program: &Path) -> Option<ImageRef> {
     let registry = std::env::var("DEPLOYKIT_TEST_REGISTRY").ok()?;
     let built = program.metadata().unwrap().modified().unwrap();
     let built = built.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
@@ -124,10 +125,23 @@ pub fn left(host: &Host) -> Vec<String> {
     left.retain(|name| name.contains(&mine));
     for image in list(&["images", "--format", "{{.Repository}}:{{.Tag}}"]) {
         if image.contains(&mine) {
-            list(&["rmi", &image]);
+            // One that something runs is kept by that, which is told.
+            let _ = docker(host, &["rmi", &image]);
         }
     }
     left
+}
+
+/// The names of everything of an app, images among it.
+pub fn all(host: &Host, app: &AppName) -> Vec<String> {
+    let ours = format!("label=io.deploykit.app={app}");
+    let list = |arguments: &[&str]| docker(host, arguments).unwrap();
+    let mut all = list(&["ps", "-a", "--filter", &ours, "--format", "{{.Names}}"]);
+    all.extend(list(&["network", "ls", "--filter", &ours, "--format", "{{.Name}}"]));
+    all.extend(list(&["volume", "ls", "--filter", &ours, "--format", "{{.Name}}"]));
+    let images = list(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    all.extend(images.into_iter().filter(|image| image.contains(&format!("/{app}:"))));
+    all
 }
 
 /// What the docker command prints, by lines.

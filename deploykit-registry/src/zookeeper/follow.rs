@@ -70,9 +70,19 @@ impl<T: Clone + Send + 'static> Follow<T> {
         .boxed()
     }
 
-    /// The watch comes first: what changes while the nodes are read is told by it.
+    /// Again, once, where it was then that the session was found to have ended.
     async fn list(&mut self) -> Result<()> {
         let client = self.zookeeper.reader().await?;
+        match self.list_by(client.clone()).await {
+            Err(_) if client.state().is_terminated() => {
+                self.list_by(self.zookeeper.reader().await?).await
+            }
+            listed => listed,
+        }
+    }
+
+    /// The watch comes first: what changes while the nodes are read is told by it.
+    async fn list_by(&mut self, client: Client) -> Result<()> {
         let mode = AddWatchMode::PersistentRecursive;
         let watch = within("watch", client.watch(&self.folder, mode)).await?;
         // The server that is asked may be behind the one that others wrote to.
