@@ -91,10 +91,11 @@ fn braced(
     lookup: &dyn Fn(&str) -> Option<String>,
     depth: usize,
 ) -> Result<(String, usize), InterpolateError> {
-    let line = body.split('\n').next().unwrap_or(body);
+    // Looked for only where it is needed: a text may have many variables in one long line.
+    let line = || body.split('\n').next().unwrap_or(body);
     let invalid = || {
-        let end = line.find('}').map_or(line.len(), |at| at + 1);
-        InterpolateError::Invalid(format!("${{{}", &line[..end]))
+        let end = line().find('}').map_or(line().len(), |at| at + 1);
+        InterpolateError::Invalid(format!("${{{}", &line()[..end]))
     };
     let length = name_length(body);
     let (name, tail) = body.split_at(length);
@@ -108,8 +109,9 @@ fn braced(
     let from = length + usize::from(colon);
     let operator =
         body[from..].chars().next().filter(|c| "-?+".contains(*c)).ok_or_else(invalid)?;
-    let operand = &line[from + 1..];
-    let close = closing_brace(operand).or_else(|| operand.rfind('}')).ok_or_else(invalid)?;
+    let operand = &body[from + 1..];
+    let last = || line()[from + 1..].rfind('}');
+    let close = closing_brace(operand).or_else(last).ok_or_else(invalid)?;
     let operand = &operand[..close];
     let value = lookup(name);
     let there = value.as_ref().is_some_and(|v| !colon || !v.is_empty());
@@ -124,11 +126,12 @@ fn braced(
     Ok((result, from + 1 + close + 1))
 }
 
-/// Where the brace that was opened before `text` is closed, as braces balance.
+/// Where the brace that was opened before `text` is closed in its line, as braces balance.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut open = 1_usize;
     for (at, byte) in text.bytes().enumerate() {
         match byte {
+            b'\n' => return None,
             b'{' => open += 1,
             b'}' => open -= 1,
             _ => {}
@@ -187,6 +190,8 @@ mod tests {
         assert_eq!(missing.to_string(), "the variable NONE is required: set it, first");
         let deep = "${A-".repeat(100) + &"}".repeat(100);
         assert_eq!(interpolate(&deep, &lookup), Err(InterpolateError::TooDeep));
+        let many = "${NONE}${NONE:-}".repeat(1 << 18);
+        assert_eq!(interpolate(&many, &lookup).unwrap(), "");
         let long = |_: &str| Some("x".repeat(1 << 20));
         assert_eq!(interpolate("$A$A$A", &long), Err(InterpolateError::TooLong));
     }
