@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use deploykit_core::{Error, ErrorKind, Registration, Result};
 use tokio::sync::{mpsc, oneshot};
 
-/// How many registrations are written at once at most.
+/// How many registrations are written, or removed, at once at most.
 const BATCH: usize = 1000;
 
 /// Until what failed is tried again.
@@ -26,8 +26,8 @@ pub(crate) trait Leased: Send + 'static {
     /// Writes entries under it, all at once.
     async fn write(&mut self, entries: &[(String, Vec<u8>)]) -> Result<()>;
 
-    /// Removes an entry where it is still under this lease.
-    async fn remove(&mut self, key: &str) -> Result<()>;
+    /// Removes entries, all at once, where they are still under this lease.
+    async fn remove(&mut self, keys: &[String]) -> Result<()>;
 
     /// Waits until it wants to be renewed. Cancel-safe.
     async fn due(&mut self);
@@ -195,9 +195,10 @@ impl<L: Leased> Task<L> {
             self.write(self.entries.keys().cloned().collect()).await?;
             self.live = true;
         }
-        while let Some(key) = self.removing.first().cloned() {
-            self.leased.remove(&key).await?;
-            self.removing.remove(&key);
+        while !self.removing.is_empty() {
+            let batch: Vec<String> = self.removing.iter().take(BATCH).cloned().collect();
+            self.leased.remove(&batch).await?;
+            self.removing.retain(|key| batch.binary_search(key).is_err());
         }
         Ok(())
     }

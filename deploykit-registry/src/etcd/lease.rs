@@ -86,10 +86,14 @@ impl Leased for Lease {
         Ok(())
     }
 
-    async fn remove(&mut self, key: &str) -> Result<()> {
-        let ours = Compare::lease(key, CompareOp::Equal, self.id);
-        let remove = Txn::new().when([ours]).and_then([TxnOp::delete(key, None)]);
-        Self::within("deregister", self.client.txn(remove)).await?;
+    async fn remove(&mut self, keys: &[String]) -> Result<()> {
+        let remove = |key: &String| {
+            let ours = Compare::lease(key.as_str(), CompareOp::Equal, self.id);
+            let remove = Txn::new().when([ours]).and_then([TxnOp::delete(key.as_str(), None)]);
+            let mut client = self.client.clone();
+            async move { Self::within("deregister", client.txn(remove)).await }
+        };
+        try_join_all(keys.iter().map(remove)).await?;
         Ok(())
     }
 

@@ -49,14 +49,9 @@ impl Leased for Session {
         Ok(())
     }
 
-    async fn remove(&mut self, path: &str) -> Result<()> {
+    async fn remove(&mut self, paths: &[String]) -> Result<()> {
         let client = self.client().await?;
-        let Some(stat) = within("deregister", client.check_stat(path)).await? else {
-            return Ok(());
-        };
-        if stat.ephemeral_owner == client.session_id().0 {
-            gone(within("deregister", client.delete(path, Some(stat.version))).await)?;
-        }
+        try_join_all(paths.iter().map(|path| remove(&client, path))).await?;
         Ok(())
     }
 
@@ -114,6 +109,16 @@ async fn write(connect: &Connect, client: &Client, path: &str, data: &[u8]) -> R
             Err(error) => return Err(error),
         }
     }
+}
+
+async fn remove(client: &Client, path: &str) -> Result<()> {
+    let Some(stat) = within("deregister", client.check_stat(path)).await? else {
+        return Ok(());
+    };
+    if stat.ephemeral_owner == client.session_id().0 {
+        gone(within("deregister", client.delete(path, Some(stat.version))).await)?;
+    }
+    Ok(())
 }
 
 /// What somebody else removed, or changed, meanwhile is not there as it was: that is enough.
