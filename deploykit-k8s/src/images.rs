@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use deploykit_core::model::{AppName, ImageSpec, ResolvedImage, Signal, Workload};
 use deploykit_core::{ErrorKind, ImageBuilder, Result};
-use deploykit_oci::spec::{Image, media_type};
+use deploykit_oci::spec::{Execution, Image, media_type};
 use deploykit_oci::{Digest, DigestError, Layout, Recipe, Reference, RegistryClient};
 
 use crate::config::K8sConfig;
 use crate::error::error;
+use crate::objects::NOBODY;
 
 /// How often a push is tried that the registry finds to be incomplete.
 const PUSHES: u32 = 3;
@@ -58,30 +59,41 @@ impl Images {
         }
     }
 
-    /// The image of an executable, with another signal that asks it to end: nodes take that from
-    /// the image.
+    /// An image of ours, with another signal that asks it to end: nodes take that from the image.
     pub(crate) async fn with_stop_signal(
         &self,
         image: &ResolvedImage,
         signal: Signal,
     ) -> Result<ResolvedImage> {
-        let corrupt = |cause: serde_json::Error| {
-            error(ErrorKind::Corrupt, OPERATION, "the image cannot be read").because(cause)
-        };
+        let name = serde_json::to_value(signal).map_err(unreadable)?;
+        let name = name.as_str().map(str::to_owned);
+        self.with_config(image, |config| config.stop_signal = name).await
+    }
+
+    /// An image of ours with another configuration, pushed beside it.
+    async fn with_config(
+        &self,
+        image: &ResolvedImage,
+        change: impl FnOnce(&mut Execution) + Send,
+    ) -> Result<ResolvedImage> {
         let repository = self.repository()?;
         let digest: Digest = image.digest.parse().map_err(|cause: DigestError| {
             error(ErrorKind::Corrupt, OPERATION, "the image has no digest").because(cause)
         })?;
         let mut manifest = self.client.document(&repository.at(digest)).await?.manifest()?;
         let bytes = self.client.blob(&repository, &manifest.config).await?;
-        let mut config: Image = serde_json::from_slice(&bytes).map_err(corrupt)?;
-        let name = serde_json::to_value(signal).map_err(corrupt)?;
-        config.config.stop_signal = name.as_str().map(str::to_owned);
-        let bytes = serde_json::to_vec(&config).map_err(corrupt)?;
+        let mut config: Image = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        let before = config.config.clone();
+        change(&mut config.config);
+        if config.config == before {
+            return Ok(image.clone());
+        }
+        let bytes = serde_json::to_vec(&config).map_err(unreadable)?;
         manifest.config.size = bytes.len() as u64;
         manifest.config.digest = self.client.push_blob(&repository, bytes).await?;
-        let bytes = serde_json::to_vec(&manifest).map_err(corrupt)?;
-        let stored = self.client.push_document(&repository, media_type::MANIFEST, &bytes).await?;
+        let bytes = serde_json::to_vec(&manifest).map_err(unreadable)?;
+        let kind = manifest.media_type.as_deref().unwrap_or(media_type::MANIFEST);
+        let stored = self.client.push_document(&repository, kind, &bytes).await?;
         Ok(ResolvedImage { source: image.source.clone(), digest: stored.digest.to_string() })
     }
 
@@ -128,6 +140,10 @@ async fn joined<T>(task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
     })?
 }
 
+fn unreadable(cause: serde_json::Error) -> deploykit_core::Error {
+    error(ErrorKind::Corrupt, OPERATION, "the image cannot be read").because(cause)
+}
+
 fn unknown(image: &ImageSpec) -> deploykit_core::Error {
     error(ErrorKind::Unsupported, OPERATION, format!("{image} is of an unknown kind"))
 }
@@ -151,7 +167,14 @@ impl ImageBuilder for Images {
         let (source, digest) = match image {
             ImageSpec::Build(_) => {
                 let builder = self.builder.as_ref().ok_or_else(|| unknown(image))?;
-                return builder.build(app, image).await;
+                let built = builder.build(app, image).await?;
+                // Pods of the level `restricted` do not run as root.
+                let somebody = |config: &mut Execution| {
+                    if config.user.is_empty() {
+                        config.user = format!("{NOBODY}:{NOBODY}");
+                    }
+                };
+                return self.with_config(&built, somebody).await;
             }
             ImageSpec::Binary(path) => (path.display().to_string(), self.push(path).await?),
             ImageSpec::Reference(name) => {

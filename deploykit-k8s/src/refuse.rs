@@ -27,7 +27,8 @@ fn of_workload(path: &str, workload: &Workload<'_>, problems: &mut Vec<Problem>)
         let what = format!("`{user}` is no user by number");
         problems.push(Problem::new(format!("{path}.user"), what, "write 1000 or 1000:1000"));
     }
-    if workload.stop_signal != Signal::Term && !matches!(workload.image, ImageSpec::Binary(_)) {
+    let ours = matches!(workload.image, ImageSpec::Binary(_) | ImageSpec::Build(_));
+    if workload.stop_signal != Signal::Term && !ours {
         let what = "Kubernetes ends containers by the signal that their image names";
         let fix = "set STOPSIGNAL in the image and leave it out";
         problems.push(Problem::new(format!("{path}.stop_signal"), what, fix));

@@ -79,7 +79,7 @@ impl Work<'_> {
             }
         }
         if part.template.stop_signal != Signal::Term {
-            if !part.builds_image() {
+            if !part.pushes_image() {
                 let message = "Kubernetes ends containers by the signal that their image names; set \
                                STOPSIGNAL in the image and leave `stop_signal` out";
                 return Err(error(ErrorKind::Unsupported, "make the objects", message)

@@ -21,7 +21,7 @@ use crate::config::K8sConfig;
 use crate::labels;
 
 pub(crate) use job::job;
-pub(crate) use pod::numbers;
+pub(crate) use pod::{NOBODY, numbers};
 pub(crate) use volume::claim;
 pub(crate) use workload::monitor;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use deploykit_core::model::{Mount, VolumeScope};
+use deploykit_core::model::{ImageSpec, Mount, VolumeScope};
 use deploykit_core::{ErrorKind, Result};
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath,
@@ -18,7 +18,7 @@ use crate::error::error;
 use crate::labels;
 
 /// Who instances run as where the app does not say: nobody in particular.
-const NOBODY: i64 = 65532;
+pub(crate) const NOBODY: i64 = 65532;
 /// Files that the instance's group alone may read.
 const READABLE_BY_GROUP: i32 = 0o440;
 
@@ -46,9 +46,15 @@ pub(crate) fn numbers(text: &str) -> Option<(i64, i64)> {
 
 impl Part<'_> {
     /// Whether its image is made by us of an executable.
-    pub(crate) fn builds_image(&self) -> bool {
+    fn builds_image(&self) -> bool {
         let workload = self.target.app.workload(self.name);
-        workload.is_some_and(|w| matches!(w.image, deploykit_core::model::ImageSpec::Binary(_)))
+        workload.is_some_and(|w| matches!(w.image, ImageSpec::Binary(_)))
+    }
+
+    /// Whether its image lies in our repository.
+    pub(crate) fn pushes_image(&self) -> bool {
+        let workload = self.target.app.workload(self.name);
+        workload.is_some_and(|w| matches!(w.image, ImageSpec::Binary(_) | ImageSpec::Build(_)))
     }
 }
 
