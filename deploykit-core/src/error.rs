@@ -234,7 +234,8 @@ impl fmt::Display for Error {
         for problem in &inner.problems {
             write!(f, "\n  - {problem}")?;
         }
-        for diagnosis in &inner.diagnoses {
+        // Problems tell the same of each field, and what would be right.
+        for diagnosis in inner.diagnoses.iter().filter(|_| inner.problems.is_empty()) {
             write!(f, "\n  - {diagnosis}")?;
         }
         if let Some(source) = &inner.source {
