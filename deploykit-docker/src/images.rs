@@ -23,6 +23,8 @@ use crate::runtime::Docker;
 const SHORT: usize = 32;
 /// What is built is decompressed again on its way to the engine.
 const COMPRESSION: Compression = Compression::Zstd;
+/// How often images are listed.
+const LISTS: u32 = 5;
 /// How much of an image is on its way at once, in bytes.
 const PIPE: usize = 1 << 20;
 
@@ -151,18 +153,31 @@ pub(crate) async fn collect_agents(of: &Engine, app: &AppName) -> Result<()> {
     remove(of, app, |name| name.starts_with(&agent)).await
 }
 
+/// What engines say of an image that is removed while they look at it.
+fn gone(cause: &bollard::errors::Error) -> bool {
+    cause.to_string().contains("unrecognized image ID")
+}
+
 async fn remove(of: &Engine, app: &AppName, unused: impl Fn(&String) -> bool) -> Result<()> {
     const COLLECT: &str = "remove unused images";
     let filters = [("reference".to_owned(), vec![names::repository(app)])].into();
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
-    let found = of.api.list_images(Some(options)).await.tried(COLLECT)?;
+    let mut tries = 1;
+    let found = loop {
+        match of.api.list_images(Some(options.clone())).await {
+            // One that somebody else removes at the same moment fails the whole list.
+            Err(cause) if gone(&cause) && tries < LISTS => tries += 1,
+            listed => break listed.tried(COLLECT)?,
+        }
+    };
     let unused = found.into_iter().flat_map(|image| image.repo_tags).filter(unused);
     for name in unused {
         let options = RemoveImageOptionsBuilder::new().build();
         match of.api.remove_image(&name, Some(options), None).await {
             Ok(_) => {}
+            Err(cause) if is_missing(&cause) || gone(&cause) => {}
             // Somebody else's container runs it, which is theirs to end.
-            Err(cause) if is_missing(&cause) || crate::error::status(&cause) == Some(409) => {}
+            Err(cause) if crate::error::status(&cause) == Some(409) => {}
             Err(cause) => return Err(engine(COLLECT, cause)),
         }
     }
