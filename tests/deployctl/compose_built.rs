@@ -25,10 +25,13 @@ fn page(said: &str) -> String {
     page
 }
 
-/// The URL of the engine; nothing where there is none to test with.
-fn engine() -> Option<String> {
-    match std::env::var("DEPLOYKIT_TEST_DOCKER") {
-        Ok(engine) => Some(engine.replacen("unix://", "docker://", 1)),
+/// The URL of the backend: that of the engine, where no other is asked for; nothing where there is
+/// none to test with.
+fn url() -> Option<String> {
+    let asked = std::env::var("DEPLOYKIT_TEST_COMPOSE_ON");
+    let engine = || std::env::var("DEPLOYKIT_TEST_DOCKER");
+    match asked.or_else(|_| engine()) {
+        Ok(url) => Some(url.replacen("unix://", "docker://", 1)),
         Err(_) => {
             assert!(std::env::var_os("CI").is_none(), "DEPLOYKIT_TEST_DOCKER is not set");
             eprintln!("skipped: DEPLOYKIT_TEST_DOCKER is not set (eval \"$(testbed/up docker)\")");
@@ -39,22 +42,7 @@ fn engine() -> Option<String> {
 
 #[test]
 fn a_project_of_five_services_is_built_and_goes_up_as_it_is() {
-    if let Some(engine) = engine() {
-        goes_up(&engine);
-    }
-}
-
-#[test]
-#[ignore = "no cluster is started for the tests; `testbed/soak kubernetes` runs it"]
-#[cfg(feature = "k8s")]
-fn it_is_built_pushed_and_goes_up_on_a_cluster() {
-    let set = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
-    let (cluster, registry) = (set("DEPLOYKIT_TEST_KUBECONFIG"), set("DEPLOYKIT_TEST_REGISTRY"));
-    let builder = engine().unwrap();
-    goes_up(&format!("k8s://?kubeconfig={cluster}&registry={registry}&builder={builder}"));
-}
-
-fn goes_up(url: &str) {
+    let Some(url) = url() else { return };
     let ctl = Ctl::new();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/compose");
     for name in ["compose.yaml", "Dockerfile"] {
@@ -70,7 +58,7 @@ fn goes_up(url: &str) {
     let app = format!("shop-{:x}", std::process::id());
     let file = ctl.path("compose.yaml").display().to_string();
     let run = |args: &[&str], key: &str| {
-        let args = [&["--on", url], args].concat();
+        let args = [&["--on", &url], args].concat();
         let output = ctl.command(&args).env("BLOG_SESSION_KEY", key).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ended {
