@@ -14,6 +14,11 @@ pub(crate) fn problems(app: &App) -> Vec<Problem> {
         let folder = if app.jobs.contains_key(name) { "jobs" } else { "services" };
         of_workload(&format!("{folder}.{name}"), &workload, &mut problems);
     }
+    for name in app.networks.keys() {
+        let what = "Kubernetes has one network for all";
+        let fix = "leave it out; `isolated` and `connects_to` say who reaches whom";
+        problems.push(Problem::new(format!("networks.{name}"), what, fix));
+    }
     for (name, service) in &app.services {
         of_service(app, &format!("services.{name}"), service, &mut problems);
     }

@@ -1,9 +1,11 @@
 //! Reaching the goal of a step.
 
+mod certificate;
 pub(crate) mod collect;
 pub(crate) mod job;
 mod reach;
 pub(crate) mod remove;
+pub(crate) mod schedule;
 pub(crate) mod service;
 pub(crate) mod volume;
 mod wait;

@@ -5,12 +5,13 @@ use deploykit_core::{ErrorKind, Result};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::core::ApiResource;
 use serde_json::json;
 
-use super::{Work, reach, wait};
+use super::{Work, certificate, reach, wait};
 use crate::cluster::Cluster;
 use crate::error::error;
 use crate::objects::{self, Manifest};
@@ -28,6 +29,7 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
     let manifests = objects::service(&part)?;
     work.cluster.check(&work.context.fence).await?;
     remove_ended(work).await?;
+    certificate::ensure(work).await?;
     let mut waited = None;
     for manifest in &manifests {
         let kind = manifest.resource.kind.as_str();
@@ -113,8 +115,8 @@ async fn keep_replicas(
     cluster.apply_as("deploykit-handover", &kept, None, true).await.map(drop)
 }
 
-/// Removes what the service had and has no more: its Service, its autoscaler, what kept its
-/// instances in another way.
+/// Removes what the service had and has no more: its Service, its autoscaler, its route,
+/// what kept its instances in another way.
 async fn prune(work: &Work<'_>, manifests: &[Manifest]) -> Result<()> {
     let selector = work.selector();
     macro_rules! prune {
@@ -129,6 +131,8 @@ async fn prune(work: &Work<'_>, manifests: &[Manifest]) -> Result<()> {
     prune!(DaemonSet);
     prune!(HorizontalPodAutoscaler);
     prune!(PodDisruptionBudget);
+    prune!(Ingress);
     prune!(Service);
+    prune!(NetworkPolicy);
     Ok(())
 }

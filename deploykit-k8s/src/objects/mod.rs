@@ -3,8 +3,10 @@
 
 mod container;
 mod endpoint;
+mod isolation;
 mod job;
 mod pod;
+mod route;
 mod volume;
 mod workload;
 
@@ -20,8 +22,9 @@ use serde::Serialize;
 use crate::config::K8sConfig;
 use crate::labels;
 
-pub(crate) use job::job;
+pub(crate) use job::{is_scheduled, job, schedule};
 pub(crate) use pod::{NOBODY, numbers};
+pub(crate) use route::certificate_object;
 pub(crate) use volume::claim;
 pub(crate) use workload::monitor;
 
@@ -101,8 +104,11 @@ impl<'a> Part<'a> {
 /// The objects of a service, in the order in which they are applied.
 pub(crate) fn service(part: &Part<'_>) -> Result<Vec<Manifest>> {
     let mut manifests = configs(part);
+    manifests.extend(isolation::policy(part));
     manifests.extend(endpoint::service(part));
     manifests.extend(workload::workload(part)?);
+    // Last, so that it leads to somewhere.
+    manifests.extend(route::ingress(part));
     Ok(manifests)
 }
 
