@@ -68,6 +68,8 @@ const FEATURES: &[Feature] = &[
     Feature::PerReplicaVolumes,
     Feature::ExecProbes,
     Feature::GrpcProbes,
+    Feature::BlueGreen,
+    Feature::Canary,
 ];
 
 /// What the backend can do with that config.

@@ -61,6 +61,12 @@ pub(crate) fn service_object(app: &AppName, service: &ServiceName) -> String {
     object_name(&[app.as_str(), service.as_str()])
 }
 
+/// The name of the second Deployment of a service, which is beside the first while an update goes
+/// on, and takes its place.
+pub(crate) fn second_object(app: &AppName, service: &ServiceName) -> String {
+    object_name(&[app.as_str(), service.as_str(), "b"])
+}
+
 /// The name of the CronJob of a job.
 pub(crate) fn schedule_object(app: &AppName, job: &ServiceName) -> String {
     shortened(format!("{app}-{job}"), LONGEST_SCHEDULE)

@@ -53,6 +53,14 @@ fn of_service(app: &App, path: &str, service: &Service, problems: &mut Vec<Probl
             let fix = "use `rolling` with surge 0 and unavailable 1";
             problems.push(Problem::new(strategy, what, fix));
         }
+        Strategy::BlueGreen | Strategy::Canary(_) if own || global => {
+            let what = "Kubernetes replaces instances of this kind one by one";
+            problems.push(Problem::new(strategy, what, "use `rolling`"));
+        }
+        Strategy::BlueGreen if matches!(service.replicas, Replicas::Autoscale(_)) => {
+            let what = "an autoscaler cannot be handed from one set of instances to another";
+            problems.push(Problem::new(strategy, what, "use `rolling`, or fixed replicas"));
+        }
         Strategy::Rolling(rolling) if own && rolling.surge > 0 => {
             let what = "an instance with a volume of its own is replaced by one that takes it over";
             let fix = "set surge 0 and unavailable 1";

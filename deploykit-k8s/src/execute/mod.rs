@@ -7,6 +7,7 @@ mod reach;
 pub(crate) mod remove;
 pub(crate) mod schedule;
 pub(crate) mod service;
+mod staged;
 pub(crate) mod volume;
 mod wait;
 

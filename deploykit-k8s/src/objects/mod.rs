@@ -65,6 +65,8 @@ pub(crate) struct Part<'a> {
     pub(crate) revision: u64,
     /// The revision that is being applied.
     pub(crate) applied: u64,
+    /// The name of the Deployment, where that is what keeps the instances.
+    pub(crate) deployment: String,
 }
 
 impl<'a> Part<'a> {
@@ -82,7 +84,18 @@ impl<'a> Part<'a> {
         })?;
         let hash = SpecHash::of(&template);
         let image = template.image.clone();
-        Ok(Self { config, target, name, template, image, hash, revision, applied: revision })
+        let deployment = labels::service_object(&target.app.name, name);
+        Ok(Self {
+            config,
+            target,
+            name,
+            template,
+            image,
+            hash,
+            revision,
+            applied: revision,
+            deployment,
+        })
     }
 
     pub(crate) fn object_name(&self) -> String {
