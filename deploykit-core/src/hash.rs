@@ -9,7 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::model::Publish;
-use crate::resolved::{EndpointSpec, Template};
+use crate::resolved::{EndpointSpec, ScheduleSpec, Template};
 
 /// `v1:` and a hash over what makes an instance different.
 ///
@@ -38,6 +38,12 @@ impl SpecHash {
     /// The hash of an endpoint, in the newest version.
     pub fn of_endpoint(endpoint: &EndpointSpec) -> Self {
         Self(digest("v1", endpoint))
+    }
+
+    /// The hash of a schedule, in the newest version.
+    pub fn of_schedule(schedule: &ScheduleSpec) -> Self {
+        let template = of_instances(&schedule.template);
+        Self(digest("v1", &ScheduleSpec { template, ..schedule.clone() }))
     }
 
     /// A hash as a backend kept it.
@@ -77,13 +83,18 @@ impl fmt::Display for SpecHash {
 }
 
 fn v1(template: &Template) -> String {
+    digest("v1", &of_instances(template))
+}
+
+/// A template without what changes no instance: where an image came from and how a port is
+/// published.
+fn of_instances(template: &Template) -> Template {
     let mut template = template.clone();
-    // Where an image came from and how a port is published change no instance.
     template.image.source.clear();
     for port in &mut template.ports {
         port.publish = Publish::default();
     }
-    digest("v1", &template)
+    template
 }
 
 fn digest(version: &str, value: &(impl Serialize + fmt::Debug)) -> String {

@@ -40,7 +40,7 @@ pub use plan::{Change, Goal, Intent, Plan, Step};
 pub use policy::ImagePolicy;
 pub use reconciler::Reconciler;
 pub use registry::{Coordinator, Lock, Registered, Registration, ServiceRegistry};
-pub use resolved::{EndpointSpec, ResolvedApp, Template};
+pub use resolved::{EndpointSpec, ResolvedApp, ScheduleSpec, Template};
 pub use revision::{Outcome, Revision};
 pub use runtime::{InstanceSpec, Runtime};
 pub use secret::{SecretStore, SecretValue};

@@ -24,6 +24,9 @@ pub struct Observation {
     /// What controllers of the backend's own make instances from, whether or not there are any.
     #[serde(default)]
     pub controllers: BTreeMap<ServiceName, SpecHash>,
+    /// The hashes of the [schedules](crate::ScheduleSpec) by which jobs run by themselves.
+    #[serde(default)]
+    pub schedules: BTreeMap<ServiceName, SpecHash>,
 }
 
 /// One process, container or pod.
@@ -134,7 +137,8 @@ impl Observation {
     /// The services and jobs of which there is anything.
     pub fn services(&self) -> BTreeSet<&ServiceName> {
         let present = self.instances.iter().map(|instance| &instance.service);
-        present.chain(self.endpoints.keys()).chain(self.controllers.keys()).collect()
+        let made = self.controllers.keys().chain(self.schedules.keys());
+        present.chain(self.endpoints.keys()).chain(made).collect()
     }
 
     /// The instance of that id.
@@ -148,6 +152,7 @@ impl Observation {
             && self.endpoints.is_empty()
             && self.networks.is_empty()
             && self.controllers.is_empty()
+            && self.schedules.is_empty()
     }
 }
 

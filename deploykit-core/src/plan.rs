@@ -74,6 +74,9 @@ pub enum Goal {
         /// The name of the run.
         run: String,
     },
+    /// The job runs by itself at the times that the revision says, or not at all any more where
+    /// that names none.
+    Schedule(ServiceName),
     /// Nothing of the service or job is left.
     RemoveService(ServiceName),
     /// The network is gone.
@@ -91,6 +94,7 @@ impl fmt::Display for Goal {
             Self::Volume(name) => write!(f, "volume {name}"),
             Self::Service(name) => write!(f, "service {name}"),
             Self::Job { job, .. } => write!(f, "job {job}"),
+            Self::Schedule(job) => write!(f, "schedule of {job}"),
             Self::RemoveService(name) => write!(f, "remove {name}"),
             Self::RemoveNetwork(name) => write!(f, "remove network {name}"),
             Self::RemoveVolume(name) => write!(f, "remove volume {name} and its data"),

@@ -17,7 +17,7 @@ pub struct ResolvedApp {
     pub app: App,
     /// The image of each service and job.
     pub images: BTreeMap<ServiceName, ResolvedImage>,
-    /// The version of each secret that is mounted.
+    /// The version of each secret that is mounted, or is the certificate of a route.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SecretName, u64>,
     /// How often each service has been restarted by request.
@@ -106,6 +106,31 @@ pub struct EndpointSpec {
     pub service: ServiceName,
     /// Its ports.
     pub ports: Vec<Port>,
+    /// The version of each secret that is the certificate of one of its routes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: BTreeMap<SecretName, u64>,
+}
+
+impl EndpointSpec {
+    /// An endpoint of these ports, with no certificate.
+    pub fn new(service: ServiceName, ports: Vec<Port>) -> Self {
+        Self { service, ports, certificates: BTreeMap::new() }
+    }
+}
+
+/// A job that runs by itself, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleSpec {
+    /// The job.
+    pub job: ServiceName,
+    /// When it runs.
+    pub schedule: Schedule,
+    /// What runs then.
+    pub template: Template,
+    /// How often a run is tried again after a failure.
+    pub retries: u32,
+    /// How long a run may take.
+    pub timeout: Option<Duration>,
 }
 
 impl ResolvedApp {
@@ -163,7 +188,29 @@ impl ResolvedApp {
     /// The endpoint of a service; nothing for a job or a service without ports.
     pub fn endpoint(&self, name: &ServiceName) -> Option<EndpointSpec> {
         let service = self.app.services.get(name)?;
-        let spec = EndpointSpec { service: name.clone(), ports: service.ports.clone() };
+        let certificate = |port: &Port| match &port.publish {
+            Publish::Route(Route { tls: Some(secret), .. }) => {
+                Some((secret.clone(), *self.secrets.get(secret)?))
+            }
+            _ => None,
+        };
+        let spec = EndpointSpec {
+            service: name.clone(),
+            ports: service.ports.clone(),
+            certificates: service.ports.iter().filter_map(certificate).collect(),
+        };
         (!service.ports.is_empty()).then_some(spec)
+    }
+
+    /// The schedule of a job; nothing for one that runs once.
+    pub fn schedule(&self, name: &ServiceName) -> Option<ScheduleSpec> {
+        let job = self.app.jobs.get(name)?;
+        Some(ScheduleSpec {
+            job: name.clone(),
+            schedule: job.schedule.clone()?,
+            template: self.template(name)?,
+            retries: job.retries,
+            timeout: job.timeout,
+        })
     }
 }

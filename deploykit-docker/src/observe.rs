@@ -85,7 +85,7 @@ impl Engine {
             endpoints,
             volumes: volumes.filter_map(|name| name.parse().ok()).collect(),
             networks: networks.filter_map(|name| name.parse().ok()).collect(),
-            controllers: Default::default(),
+            ..Observation::default()
         })
     }
 

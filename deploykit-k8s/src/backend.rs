@@ -60,18 +60,23 @@ const FEATURES: &[Feature] = &[
     Feature::Users,
     Feature::Placement,
     Feature::Udp,
+    Feature::Routes,
     Feature::Global,
     Feature::Autoscale,
+    Feature::Schedules,
     Feature::MountTargets,
     Feature::PerReplicaVolumes,
     Feature::ExecProbes,
     Feature::GrpcProbes,
+    Feature::BlueGreen,
+    Feature::Canary,
 ];
 
 /// What the backend can do with that config.
 pub fn capabilities(config: &K8sConfig) -> Capabilities {
     let own_images = config.registry.iter().map(|_| Feature::Executables);
-    let features = FEATURES.iter().copied().chain(own_images);
+    let isolation = config.network_policies.then_some(Feature::Isolation);
+    let features = FEATURES.iter().copied().chain(own_images).chain(isolation);
     let mut capabilities = Capabilities::new(SelfHeal::Engine, Fencing::ObjectCas, features);
     capabilities.controllers = true;
     capabilities
@@ -205,6 +210,7 @@ impl Orchestrator for K8s {
         match &step.goal {
             Goal::Service(name) => execute::service::run(&work(name)).await,
             Goal::Job { job, run } => execute::job::run(&work(job), run).await,
+            Goal::Schedule(job) => execute::schedule::run(&work(job)).await,
             Goal::RemoveService(name) => execute::remove::service(&work(name)).await,
             Goal::Volume(name) => {
                 execute::volume::ensure(&self.cluster, &self.config, context, name).await

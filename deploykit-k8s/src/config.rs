@@ -35,6 +35,11 @@ pub struct K8sConfig {
     pub storage_class: Option<String>,
     /// Whether fields that others have changed are taken back. Without, that is a conflict.
     pub force: bool,
+    /// The class of the Ingresses that routes become. Absent: the cluster's default.
+    pub ingress_class: Option<String>,
+    /// Whether the cluster's network enforces NetworkPolicies: many do not, and do not say so.
+    /// Without, isolated apps are refused in the plan.
+    pub network_policies: bool,
     /// The secrets (of type `kubernetes.io/dockerconfigjson`) that images are pulled with.
     pub pull_secrets: Vec<String>,
 }
@@ -50,7 +55,7 @@ pub enum Public {
     LoadBalancer,
 }
 
-const FORM: &str = "k8s://[CONTEXT][/NAMESPACE][?registry=HOST:PORT&public=node_port|load_balancer&volume_size=1Gi&storage_class=NAME&pull_secret=NAME&force&kubeconfig=FILE]";
+const FORM: &str = "k8s://[CONTEXT][/NAMESPACE][?registry=HOST:PORT&public=node_port|load_balancer&volume_size=1Gi&storage_class=NAME&pull_secret=NAME&ingress_class=NAME&network_policies&force&kubeconfig=FILE]";
 
 impl K8sConfig {
     /// Where images that are built are pushed to: a repository of [`registry`](Self::registry), one
@@ -92,6 +97,10 @@ impl K8sConfig {
                 }
                 "storage_class" => config.storage_class = some(value),
                 "pull_secret" => config.pull_secrets.extend(some(value)),
+                "ingress_class" => config.ingress_class = some(value),
+                "network_policies" if value.is_empty() || value == "true" => {
+                    config.network_policies = true;
+                }
                 "force" if value.is_empty() || value == "true" => config.force = true,
                 "public" if value == "node_port" => config.public = Public::NodePort,
                 "public" if value == "load_balancer" => config.public = Public::LoadBalancer,

@@ -17,6 +17,8 @@ pub(crate) const SERVICE: &str = "deploykit.dev/service";
 pub(crate) const REVISION: &str = "deploykit.dev/revision";
 /// Label: what an object is to us where its kind does not tell.
 pub(crate) const ROLE: &str = "deploykit.dev/role";
+/// Its value for the certificates of routes.
+pub(crate) const CERTIFICATE: &str = "certificate";
 /// Label: the volume.
 pub(crate) const VOLUME: &str = "deploykit.dev/volume";
 /// Label: the secret.
@@ -25,11 +27,16 @@ pub(crate) const SECRET: &str = "deploykit.dev/secret";
 pub(crate) const CONFIG: &str = "deploykit.dev/config";
 /// Label: the run of a job.
 pub(crate) const RUN: &str = "deploykit.dev/run";
+/// Label of pods in an isolated app, with the name of a service: that they may reach it.
+pub(crate) const REACHES: &str = "reaches.deploykit.dev/";
 /// Annotation: the hash of what an instance or endpoint was made from.
 pub(crate) const HASH: &str = "deploykit.dev/hash";
 /// Annotation: the version of a secret.
 pub(crate) const VERSION: &str = "deploykit.dev/version";
 
+/// The most that the name of a CronJob may have: its Jobs add to it
+/// (<https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/>).
+const LONGEST_SCHEDULE: usize = 52;
 /// The most that the name of a Service, or of what pods carry as a label, may have.
 const LONGEST: usize = 63;
 /// How many digits of a hash stand for the rest of a name that is too long.
@@ -54,6 +61,17 @@ pub(crate) fn service_object(app: &AppName, service: &ServiceName) -> String {
     object_name(&[app.as_str(), service.as_str()])
 }
 
+/// The name of the second Deployment of a service, which is beside the first while an update goes
+/// on, and takes its place.
+pub(crate) fn second_object(app: &AppName, service: &ServiceName) -> String {
+    object_name(&[app.as_str(), service.as_str(), "b"])
+}
+
+/// The name of the CronJob of a job.
+pub(crate) fn schedule_object(app: &AppName, job: &ServiceName) -> String {
+    shortened(format!("{app}-{job}"), LONGEST_SCHEDULE)
+}
+
 /// The SHA-256 of `bytes` in hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
@@ -74,6 +92,11 @@ pub(crate) fn of_service(app: &AppName, service: &ServiceName) -> BTreeMap<Strin
     labels.insert("app.kubernetes.io/name".to_owned(), service.to_string());
     labels.insert(SERVICE.to_owned(), service.to_string());
     labels
+}
+
+/// The label of pods that may reach a service of an isolated app.
+pub(crate) fn reaches(service: &ServiceName) -> String {
+    format!("{REACHES}{service}")
 }
 
 /// The labels that a service's pods are selected by.

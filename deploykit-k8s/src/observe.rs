@@ -8,14 +8,14 @@ use deploykit_core::{Endpoint, EndpointPort, Instance, Observation, Result, Spec
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, StatefulSet, StatefulSetSpec,
 };
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::batch::v1::{CronJob, Job, JobSpec};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
 use crate::cluster::{Cluster, some};
-use crate::{labels, pods};
+use crate::{labels, objects, pods};
 
 pub(crate) async fn observe(cluster: &Cluster, app: &AppName) -> Result<Observation> {
     let selector = format!("{}={app}", labels::APP);
@@ -24,12 +24,18 @@ pub(crate) async fn observe(cluster: &Cluster, app: &AppName) -> Result<Observat
         let params = ListParams::default().labels(&selector);
         Ok(cluster.again("look for volumes", || api.list_metadata(&params)).await?.items)
     };
-    let (pods, services, claims, controllers) = futures_util::try_join!(
+    let (pods, services, claims, controllers, schedules) = futures_util::try_join!(
         cluster.list::<Pod>("look for pods", &selector),
         cluster.list::<Service>("look for services", &selector),
         claims,
         controllers(cluster, &selector),
+        cluster.list::<CronJob>("look for schedules", &selector),
     )?;
+    let schedule = |cron: CronJob| {
+        let name = ServiceName::new(cron.labels().get(labels::SERVICE)?.clone()).ok()?;
+        let hash = cron.annotations().get(labels::HASH).cloned().unwrap_or_default();
+        Some((name, SpecHash::from_text(hash)))
+    };
     let volumes = claims
         .iter()
         .filter_map(|claim| VolumeName::new(claim.labels().get(labels::VOLUME)?.clone()).ok());
@@ -40,6 +46,7 @@ pub(crate) async fn observe(cluster: &Cluster, app: &AppName) -> Result<Observat
         networks: BTreeSet::new(),
         instances: instances(&pods),
         controllers,
+        schedules: schedules.into_iter().filter_map(schedule).collect(),
     })
 }
 
@@ -61,8 +68,9 @@ async fn controllers(cluster: &Cluster, selector: &str) -> Result<BTreeMap<Servi
     let daemon_sets = daemon_sets
         .into_iter()
         .map(|d| (d.metadata, some::<DaemonSetSpec>(d.spec).map(|spec| spec.template)));
-    let jobs =
-        jobs.into_iter().map(|j| (j.metadata, some::<JobSpec>(j.spec).map(|spec| spec.template)));
+    // What a schedule has made comes and goes by itself.
+    let jobs = jobs.into_iter().filter(|job| !objects::is_scheduled(job.labels()));
+    let jobs = jobs.map(|j| (j.metadata, some::<JobSpec>(j.spec).map(|spec| spec.template)));
     let of = |(metadata, template): (ObjectMeta, Option<PodTemplateSpec>)| {
         let name = ServiceName::new(metadata.labels?.remove(labels::SERVICE)?).ok()?;
         let made_from = template.and_then(|t| t.metadata?.annotations?.remove(labels::HASH));

@@ -14,6 +14,11 @@ pub(crate) fn problems(app: &App) -> Vec<Problem> {
         let folder = if app.jobs.contains_key(name) { "jobs" } else { "services" };
         of_workload(&format!("{folder}.{name}"), &workload, &mut problems);
     }
+    for name in app.networks.keys() {
+        let what = "Kubernetes has one network for all";
+        let fix = "leave it out; `isolated` and `connects_to` say who reaches whom";
+        problems.push(Problem::new(format!("networks.{name}"), what, fix));
+    }
     for (name, service) in &app.services {
         of_service(app, &format!("services.{name}"), service, &mut problems);
     }
@@ -47,6 +52,14 @@ fn of_service(app: &App, path: &str, service: &Service, problems: &mut Vec<Probl
             let what = "Kubernetes replaces instances of this kind one by one";
             let fix = "use `rolling` with surge 0 and unavailable 1";
             problems.push(Problem::new(strategy, what, fix));
+        }
+        Strategy::BlueGreen | Strategy::Canary(_) if own || global => {
+            let what = "Kubernetes replaces instances of this kind one by one";
+            problems.push(Problem::new(strategy, what, "use `rolling`"));
+        }
+        Strategy::BlueGreen if matches!(service.replicas, Replicas::Autoscale(_)) => {
+            let what = "an autoscaler cannot be handed from one set of instances to another";
+            problems.push(Problem::new(strategy, what, "use `rolling`, or fixed replicas"));
         }
         Strategy::Rolling(rolling) if own && rolling.surge > 0 => {
             let what = "an instance with a volume of its own is replaced by one that takes it over";

@@ -74,7 +74,10 @@ fn manifests(config: &K8sConfig, target: &ResolvedApp) -> Result<Vec<Manifest>> 
     for name in target.app.jobs.keys() {
         let part = Part::new(config, target, name, 1)?;
         all.extend(objects::configs(&part));
-        all.push(objects::job(&part, part.hash.short())?);
+        all.push(match target.schedule(name) {
+            Some(schedule) => objects::schedule(&part, &schedule)?,
+            None => objects::job(&part, part.hash.short())?,
+        });
     }
     for name in target.app.services.keys() {
         all.extend(objects::service(&Part::new(config, target, name, 1)?)?);

@@ -4,6 +4,7 @@ use deploykit_core::Result;
 use deploykit_core::model::AppName;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
@@ -48,7 +49,8 @@ pub(crate) async fn watch(
                 .boxed()
         };
     }
-    let mut all = [changes!(Pod), changes!(Service), changes!(PersistentVolumeClaim)];
+    let mut all =
+        [changes!(Pod), changes!(Service), changes!(CronJob), changes!(PersistentVolumeClaim)];
     // What is there already is no news.
     for changes in &mut all {
         changes.next().await.transpose()?;

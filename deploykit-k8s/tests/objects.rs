@@ -99,6 +99,36 @@ fn everything_that_a_service_may_say() {
 }
 
 #[test]
+fn what_is_reached_from_where_and_what_runs_when() {
+    let route = |host: &str, path: &str, tls| {
+        Publish::Route(Route { host: host.into(), path: path.into(), tls })
+    };
+    let certificate = SecretName::new("certificate").unwrap();
+    let web = binary("web")
+        .port(Port::http(8080).publish(route("shop.example", "/", Some(certificate))))
+        .port(Port::http(8081).named(PortName::new("docs").unwrap()).publish(route(
+            "docs.example",
+            "/manual",
+            None,
+        )))
+        .connects_to("store");
+    let cleanup = Job::build("cleanup", ImageSpec::binary("target/release/shop"))
+        .schedule("30 3 * * *")
+        .retries(2)
+        .timeout(Duration::from_secs(600))
+        .connects_to("store");
+    let app = App::build("shop")
+        .isolated()
+        .service(web)
+        .service(binary("store").port(Port::tcp(5432)))
+        .job(cleanup)
+        .validate()
+        .unwrap();
+    let url = "k8s://?registry=registry.example:5000&ingress_class=nginx&network_policies";
+    check("reached.yaml", &K8sConfig::from_url(url).unwrap(), app);
+}
+
+#[test]
 fn a_user_by_name_is_refused() {
     let app = App::build("blog").service(binary("web").user("www-data")).validate().unwrap();
     let error = render_resolved(&config(), &resolved(app)).unwrap_err().to_string();

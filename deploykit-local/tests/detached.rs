@@ -60,7 +60,7 @@ async fn adopts() {
     let lease = local.acquire(&app(), "a test", Duration::from_millis(1)).await.unwrap();
     let fence = &lease.fence;
     local.state().put(fence, "revision", "1", deploykit_core::Expected::Absent).await.unwrap();
-    let web = EndpointSpec { service: service("web"), ports: vec![Port::tcp(8080)] };
+    let web = EndpointSpec::new(service("web"), vec![Port::tcp(8080)]);
     local.ensure_endpoint(fence, &web).await.unwrap();
     for id in ["web-1", "web-2", "web-3"] {
         local.start(fence, &instance(id, "web", shell(&local, "sleep 1000").await)).await.unwrap();

@@ -161,8 +161,7 @@ async fn a_late_deployer_changes_nothing() {
     assert!(held.context().contains(&("holder".to_owned(), "second".to_owned())), "{held}");
     let before = local.inspect(&app()).await.unwrap();
     let (fence, name) = (&old.fence, VolumeName::new("data").unwrap());
-    let endpoint =
-        deploykit_core::EndpointSpec { service: service("web"), ports: vec![Port::tcp(80)] };
+    let endpoint = deploykit_core::EndpointSpec::new(service("web"), vec![Port::tcp(80)]);
     let late = [
         local.start(fence, &instance("web-2", "web", shell(&local, "sleep 1000").await)).await,
         local.stop(fence, "web-1").await,

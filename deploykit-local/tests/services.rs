@@ -60,8 +60,7 @@ async fn requests_go_to_who_is_routed_and_ready() {
     let local = bed.open().await;
     let fence = lease(&local).await.fence;
     let web_service = service("web");
-    let spec =
-        EndpointSpec { service: web_service.clone(), ports: vec![Port::http(8080).public()] };
+    let spec = EndpointSpec::new(web_service.clone(), vec![Port::http(8080).public()]);
     local.ensure_endpoint(&fence, &spec).await.unwrap();
     local.ensure_endpoint(&fence, &spec).await.unwrap();
     let endpoint = local.inspect(&app()).await.unwrap().endpoints[&web_service].clone();
@@ -144,7 +143,7 @@ async fn a_taken_port_is_an_error_or_another_port() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = holder.local_addr().unwrap().port();
     let fixed = Port::tcp(9000).publish(Publish::HostPort(port));
-    let spec = EndpointSpec { service: service("fixed"), ports: vec![fixed] };
+    let spec = EndpointSpec::new(service("fixed"), vec![fixed]);
     let error = local.ensure_endpoint(&fence, &spec).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert!(matches!(error.diagnoses()[0].reason, Reason::PortTaken { port: p, .. } if p == port));
@@ -152,8 +151,7 @@ async fn a_taken_port_is_an_error_or_another_port() {
 
     let everywhere = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let declared = everywhere.local_addr().unwrap().port();
-    let spec =
-        EndpointSpec { service: service("moved"), ports: vec![Port::tcp(declared).public()] };
+    let spec = EndpointSpec::new(service("moved"), vec![Port::tcp(declared).public()]);
     local.ensure_endpoint(&fence, &spec).await.unwrap();
     let seen = local.inspect(&app()).await.unwrap();
     let ports = &seen.endpoints[&service("moved")].ports[0];

@@ -22,6 +22,29 @@ async fn runs(t: &Test) -> Vec<String> {
     answer.body.lines().map(str::to_owned).collect()
 }
 
+/// Longer than a schedule of once a minute takes to come.
+const SCHEDULED: Duration = Duration::from_secs(180);
+
+pub(super) async fn a_scheduled_job_runs_by_itself(t: &Test) {
+    let scheduled = |when: &str| app(t, t.job("setup").schedule(when), "1");
+    t.up(scheduled("* * * * *")).await.unwrap();
+    let first = tokio::time::timeout(SCHEDULED, async {
+        while t.file("web", "VOLUMES_DIR", "data/runs").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    first.await.expect("it runs at its time");
+    let plan = t.plan(scheduled("* * * * *")).await.unwrap();
+    assert!(plan.is_empty(), "what has run by itself is no change: {plan}");
+    let plan = t.plan(scheduled("0 3 * * *")).await.unwrap();
+    assert!(plan.to_string().contains("schedule * * * * * -> 0 3 * * *"), "{plan}");
+    t.up(scheduled("0 3 * * *")).await.unwrap();
+    t.up(app(t, t.job("setup"), "1")).await.unwrap();
+    assert!(t.seen().await.schedules.is_empty(), "it runs at no time any more");
+    let plan = t.plan(app(t, t.job("setup"), "1")).await.unwrap();
+    assert!(plan.is_empty(), "{plan}");
+}
+
 fn reason(error: &Error) -> &Reason {
     let diagnosis = error.diagnoses().iter().find(|d| d.service == "setup");
     &diagnosis.unwrap_or_else(|| panic!("no diagnosis of the job: {error}")).reason

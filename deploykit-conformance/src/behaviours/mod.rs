@@ -133,6 +133,9 @@ pub(crate) fn chosen(capabilities: &Capabilities) -> Vec<Behaviour> {
     if capabilities.has(Feature::RestartPolicies) {
         chosen.extend(behaviours![healing::one_that_shall_not_be_started_again_is_drift]);
     }
+    if capabilities.has(Feature::Schedules) {
+        chosen.extend(behaviours![jobs::a_scheduled_job_runs_by_itself]);
+    }
     if capabilities.has(Feature::BlueGreen) {
         chosen.extend(behaviours![strategies::blue_green_moves_all_requests_at_once]);
     }

@@ -201,24 +201,26 @@ impl Goals<'_> {
             (0..steps.len()).map(|place| (place, Condition::Completed)).collect();
 
         for name in by_dependency(app) {
-            let (goal, causes) = match self.runs.get(&name) {
-                Some((run, cause)) => {
-                    (Goal::Job { job: name.clone(), run: run.clone() }, vec![cause.clone()])
-                }
-                None if app.services.contains_key(&name) => {
-                    (Goal::Service(name.clone()), self.service_causes(&name))
-                }
-                None => continue,
-            };
-            if causes.is_empty() {
-                continue;
+            let mut goals = Vec::new();
+            if app.jobs.contains_key(&name) {
+                goals.push((Goal::Schedule(name.clone()), self.schedule_causes(&name)));
             }
-            let mut after = ground.clone();
-            let workload = app.workload(&name);
-            let dependencies = workload.iter().flat_map(|w| w.depends_on);
-            after.extend(dependencies.filter_map(|(d, c)| Some((*places.get(d)?, *c))));
-            places.insert(name, steps.len());
-            steps.push(Step { goal, after, causes });
+            if let Some((run, cause)) = self.runs.get(&name) {
+                let goal = Goal::Job { job: name.clone(), run: run.clone() };
+                goals.push((goal, vec![cause.clone()]));
+            }
+            if app.services.contains_key(&name) {
+                goals.push((Goal::Service(name.clone()), self.service_causes(&name)));
+            }
+            for (goal, causes) in goals.into_iter().filter(|(_, causes)| !causes.is_empty()) {
+                let mut after = ground.clone();
+                let workload = app.workload(&name);
+                let dependencies = workload.iter().flat_map(|w| w.depends_on);
+                after.extend(dependencies.filter_map(|(d, c)| Some((*places.get(d)?, *c))));
+                // Others wait for the run, where there is one.
+                places.insert(name.clone(), steps.len());
+                steps.push(Step { goal, after, causes });
+            }
         }
 
         let all = |steps: &Vec<Step>| -> Vec<(usize, Condition)> {
@@ -245,6 +247,32 @@ impl Goals<'_> {
             steps.push(Step { goal: Goal::Collect, after, causes: Vec::new() });
         }
         steps
+    }
+
+    /// Why the schedule of a job has to be worked on; empty where it is as it shall be.
+    fn schedule_causes(&self, job: &ServiceName) -> Vec<String> {
+        let before = self.before.and_then(|b| b.schedule(job));
+        match (self.target.schedule(job), self.seen.schedules.get(job)) {
+            (None, None) => Vec::new(),
+            (None, Some(_)) => vec!["no schedule any more".into()],
+            (Some(_), None) if before.is_none() => vec!["new".into()],
+            (Some(_), None) => vec!["drift: it is not scheduled".into()],
+            (Some(spec), Some(there)) if *there == SpecHash::of_schedule(&spec) => Vec::new(),
+            (Some(spec), Some(_)) => {
+                let Some(before) = before else { return vec!["changed".into()] };
+                let mut causes = differences(&before.template, &spec.template);
+                if before.schedule != spec.schedule {
+                    causes.push(format!("schedule {} -> {}", before.schedule, spec.schedule));
+                }
+                if (before.retries, before.timeout) != (spec.retries, spec.timeout) {
+                    causes.push("retries or time limit changed".into());
+                }
+                if causes.is_empty() {
+                    causes.push("drift: it is scheduled otherwise".into());
+                }
+                causes
+            }
+        }
     }
 
     /// Why a service has to be worked on; empty where it is as it shall be.
@@ -433,6 +461,7 @@ pub(super) fn fingerprint(seen: &Observation, capabilities: &Capabilities) -> St
         format!("endpoint {name} {} {}", e.hash, routed.join(" "))
     }));
     lines.extend(seen.controllers.iter().map(|(name, hash)| format!("controller {name} {hash}")));
+    lines.extend(seen.schedules.iter().map(|(name, hash)| format!("schedule {name} {hash}")));
     lines.extend(seen.volumes.iter().map(|v| format!("volume {v}")));
     lines.extend(seen.networks.iter().map(|n| format!("network {n}")));
     lines.sort_unstable();

@@ -7,7 +7,9 @@ use futures_util::future::{join, join_all};
 use super::Deployer;
 use crate::diagnosis::{Diagnosis, Reason};
 use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::model::{App, AppName, ImageSpec, Mount, ResolvedImage, ServiceName};
+use crate::model::{
+    App, AppName, ImageSpec, Mount, Publish, ResolvedImage, Route, SecretName, ServiceName,
+};
 use crate::resolved::ResolvedApp;
 
 pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp> {
@@ -86,20 +88,18 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
         // A restart that was asked for stays asked for.
         restarts = last?.map(|r| r.app.restarts).unwrap_or_default();
         restarts.retain(|service, _| app.services.contains_key(service));
-        for (name, workload) in workloads {
-            for (index, mount) in workload.mounts.iter().enumerate() {
-                let Mount::Secret(mount) = mount else { continue };
-                if let Some(version) = newest.get(&mount.name) {
-                    secrets.insert(mount.name.clone(), *version);
+        for (name, _) in workloads {
+            for (secret, path) in secrets_of(&app, name) {
+                if let Some(version) = newest.get(secret) {
+                    secrets.insert(secret.clone(), *version);
                     continue;
                 }
-                let folder = if app.jobs.contains_key(name) { "jobs" } else { "services" };
                 kind = ErrorKind::Invalid;
-                let reason = Reason::SecretMissing { secret: mount.name.to_string() };
+                let reason = Reason::SecretMissing { secret: secret.to_string() };
                 diagnoses.push(Diagnosis { service: name.clone(), instance: None, reason });
                 problems.push(Problem::new(
-                    format!("{folder}.{name}.mounts[{index}].secret"),
-                    format!("the secret `{}` has no value on {}", mount.name, backend.name()),
+                    path,
+                    format!("the secret `{secret}` has no value on {}", backend.name()),
                     "set it first",
                 ));
             }
@@ -109,6 +109,26 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
         return failed(kind, problems, diagnoses);
     }
     Ok(ResolvedApp { app, images, secrets, restarts })
+}
+
+/// The secrets of a service or job, each with the path of the field that names it.
+fn secrets_of<'a>(app: &'a App, name: &ServiceName) -> Vec<(&'a SecretName, String)> {
+    let folder = if app.jobs.contains_key(name) { "jobs" } else { "services" };
+    let mounts = app.workload(name).map(|workload| workload.mounts).unwrap_or_default();
+    let mounted = mounts.iter().enumerate().filter_map(|(index, mount)| match mount {
+        Mount::Secret(mount) => {
+            Some((&mount.name, format!("{folder}.{name}.mounts[{index}].secret")))
+        }
+        _ => None,
+    });
+    let ports = app.services.get(name).map(|service| service.ports.as_slice()).unwrap_or_default();
+    let certificates = ports.iter().enumerate().filter_map(|(index, port)| match &port.publish {
+        Publish::Route(Route { tls: Some(secret), .. }) => {
+            Some((secret, format!("{folder}.{name}.ports[{index}].publish.route.tls")))
+        }
+        _ => None,
+    });
+    mounted.chain(certificates).collect()
 }
 
 /// Why an image is not ready.

@@ -202,7 +202,10 @@ fn note_started(steps: &[Step], states: &mut [State], service: &ServiceName) {
 
 fn subject(goal: &Goal) -> Option<&ServiceName> {
     match goal {
-        Goal::Service(name) | Goal::Job { job: name, .. } | Goal::RemoveService(name) => Some(name),
+        Goal::Service(name)
+        | Goal::Job { job: name, .. }
+        | Goal::Schedule(name)
+        | Goal::RemoveService(name) => Some(name),
         _ => None,
     }
 }

@@ -56,13 +56,18 @@ impl AppBuilder {
         self
     }
 
-    /// Adds a service, and declares the secrets that it mounts.
+    /// Adds a service, and declares the secrets that it mounts or has routes with.
     pub fn service(self, builder: ServiceBuilder) -> Self {
         self.with(|app, problems| {
             problems.extend(builder.problems);
             let path = format!("services.{}", builder.name);
             let Some(name) = parse(problems, &path, ServiceName::new(builder.name)) else { return };
             declare(app, &builder.service.mounts);
+            for port in &builder.service.ports {
+                if let Publish::Route(Route { tls: Some(secret), .. }) = &port.publish {
+                    app.secrets.entry(secret.clone()).or_default();
+                }
+            }
             if app.services.insert(name.clone(), builder.service).is_some() {
                 problems.push(twice(&path, &name));
             }

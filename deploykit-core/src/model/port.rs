@@ -68,7 +68,8 @@ pub struct Route {
     /// The path prefix.
     #[serde(default = "root")]
     pub path: String,
-    /// The secret with certificate and key, for HTTPS.
+    /// The secret for HTTPS: the certificates and their private key in one file, in
+    /// [PEM](https://www.rfc-editor.org/rfc/rfc7468).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<SecretName>,
 }

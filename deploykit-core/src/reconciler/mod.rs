@@ -177,6 +177,12 @@ impl<R: Runtime> Orchestrator for Reconciler<R> {
                 }
             }
             Goal::Job { job, run } => job::run(&work(job).await?, run).await,
+            Goal::Schedule(job) => {
+                let message = "the backend runs no jobs by themselves";
+                Err(Error::new(ErrorKind::Unsupported, "schedule the job", message)
+                    .on(self.name())
+                    .with("job", job))
+            }
             Goal::RemoveService(name) => remove::service(&work(name).await?).await,
             Goal::RemoveNetwork(name) => self.runtime.remove_network(fence, name).await,
             Goal::RemoveVolume(name) => self.runtime.remove_volume(fence, name).await,

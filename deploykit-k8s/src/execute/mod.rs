@@ -1,10 +1,13 @@
 //! Reaching the goal of a step.
 
+mod certificate;
 pub(crate) mod collect;
 pub(crate) mod job;
 mod reach;
 pub(crate) mod remove;
+pub(crate) mod schedule;
 pub(crate) mod service;
+mod staged;
 pub(crate) mod volume;
 mod wait;
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use deploykit_core::{ErrorKind, InstanceChange, Result};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use tokio::time::Instant;
@@ -25,6 +26,8 @@ pub(crate) async fn service(work: &Work<'_>) -> Result<()> {
     let selector = work.selector();
     let cluster = work.cluster;
     cluster.check(&work.context.fence).await?;
+    cluster.delete_all::<CronJob>(&selector).await?;
+    cluster.delete_all::<Ingress>(&selector).await?;
     cluster.delete_all::<HorizontalPodAutoscaler>(&selector).await?;
     cluster.delete_all::<Deployment>(&selector).await?;
     cluster.delete_all::<StatefulSet>(&selector).await?;
@@ -56,5 +59,6 @@ pub(crate) async fn service(work: &Work<'_>) -> Result<()> {
     }
     cluster.delete_all::<Service>(&selector).await?;
     cluster.delete_all::<PodDisruptionBudget>(&selector).await?;
+    cluster.delete_all::<NetworkPolicy>(&selector).await?;
     Ok(())
 }

@@ -5,16 +5,19 @@ use deploykit_core::{ErrorKind, Result};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::core::ApiResource;
 use serde_json::json;
 
-use super::{Work, reach, wait};
+use super::{Work, certificate, reach, staged, wait};
 use crate::cluster::Cluster;
 use crate::error::error;
 use crate::objects::{self, Manifest};
 
+/// Who holds a number of replicas that is not the app's.
+pub(super) const HANDOVER: &str = "deploykit-handover";
 const WORKLOADS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
 /// Brings a service to its revision, and returns when that is out.
@@ -24,24 +27,38 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
         return Err(error(ErrorKind::Invalid, "roll out", "the revision has no such service")
             .with("service", work.name));
     };
-    let part = work.part().await?;
-    let manifests = objects::service(&part)?;
+    let mut part = work.part().await?;
     work.cluster.check(&work.context.fence).await?;
     remove_ended(work).await?;
-    let mut waited = None;
-    for manifest in &manifests {
-        let kind = manifest.resource.kind.as_str();
-        if !WORKLOADS.contains(&kind) {
-            work.apply(manifest).await?;
-            continue;
+    certificate::ensure(work).await?;
+    let beside = staged::place(work, &mut part, &service.update).await?;
+    let manifests = objects::service(&part)?;
+    let is_workload = |m: &&Manifest| WORKLOADS.contains(&m.resource.kind.as_str());
+    let Some(workload) = manifests.iter().find(is_workload) else { return Ok(()) };
+    let mut rollout = wait::Rollout::new(work, &part, &workload.resource.kind, &workload.name);
+    let mut applied = None;
+    let is_staged = staged::is_staged(&service.update);
+    if is_staged && !beside.is_empty() {
+        for config in objects::configs(&part) {
+            work.apply(&config).await?;
         }
-        let applied = apply_workload(work, manifest, service.replicas).await?;
-        waited = Some((kind, manifest.name.clone(), applied.metadata.generation.unwrap_or(0)));
+        staged::run(&mut rollout, work, &part, (service, &manifests), &beside).await?;
     }
-    if let Some((kind, name, generation)) = waited {
-        let rollout = wait::Rollout::new(work, &part, kind, &name, generation);
-        rollout.wait(&service.update).await?;
+    for manifest in &manifests {
+        if is_workload(&manifest) {
+            applied = Some(apply_workload(work, manifest, service.replicas).await?);
+        } else {
+            work.apply(manifest).await?;
+        }
     }
+    let generation = applied.and_then(|object| object.metadata.generation).unwrap_or(0);
+    if !is_staged && !beside.is_empty() {
+        rollout.wait(&service.update, generation, usize::MAX).await?;
+        for left in &beside {
+            staged::delete(work, left).await?;
+        }
+    }
+    rollout.wait(&service.update, generation, 0).await?;
     prune(work, &manifests).await?;
     reach::published(work, service.update.progress_deadline).await
 }
@@ -77,15 +94,16 @@ async fn apply_workload(
             let found = work.cluster.found(manifest).await?;
             return work.cluster.apply(manifest, found.as_ref(), false).await;
         }
-        let name = &manifest.name;
+        let name = crate::labels::service_object(&work.context.target.app.name, work.name);
         let old =
-            work.cluster.get::<HorizontalPodAutoscaler>("look for an autoscaler", name).await?;
+            work.cluster.get::<HorizontalPodAutoscaler>("look for an autoscaler", &name).await?;
         if old.is_some_and(|old| {
             old.labels().get(crate::labels::SERVICE).map(String::as_str) == Some(work.name.as_str())
         }) {
-            work.cluster.delete(&scaler, name, None).await?;
+            work.cluster.delete(&scaler, &name, None).await?;
             back = true;
         }
+        back = back || staged::was_handed_over(found);
     }
     work.cluster.apply(manifest, found.as_ref(), back).await
 }
@@ -93,7 +111,7 @@ async fn apply_workload(
 /// Lets another manager hold the number that is there: who gives a field up that nobody else
 /// holds sets it back to its default
 /// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership>).
-async fn keep_replicas(
+pub(super) async fn keep_replicas(
     cluster: &Cluster,
     manifest: &Manifest,
     replicas: &serde_json::Value,
@@ -110,11 +128,11 @@ async fn keep_replicas(
         }),
         ..manifest.clone()
     };
-    cluster.apply_as("deploykit-handover", &kept, None, true).await.map(drop)
+    cluster.apply_as(HANDOVER, &kept, None, true).await.map(drop)
 }
 
-/// Removes what the service had and has no more: its Service, its autoscaler, what kept its
-/// instances in another way.
+/// Removes what the service had and has no more: its Service, its autoscaler, its route,
+/// what kept its instances in another way.
 async fn prune(work: &Work<'_>, manifests: &[Manifest]) -> Result<()> {
     let selector = work.selector();
     macro_rules! prune {
@@ -129,6 +147,8 @@ async fn prune(work: &Work<'_>, manifests: &[Manifest]) -> Result<()> {
     prune!(DaemonSet);
     prune!(HorizontalPodAutoscaler);
     prune!(PodDisruptionBudget);
+    prune!(Ingress);
     prune!(Service);
+    prune!(NetworkPolicy);
     Ok(())
 }

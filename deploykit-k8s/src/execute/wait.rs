@@ -35,6 +35,7 @@ pub(super) struct Rollout<'a> {
     kind: &'a str,
     object: &'a str,
     generation: i64,
+    told: Told,
 }
 
 /// What is there at one moment.
@@ -54,9 +55,8 @@ impl<'a> Rollout<'a> {
         part: &'a Part<'a>,
         kind: &'a str,
         object: &'a str,
-        generation: i64,
     ) -> Self {
-        Self { work, part, kind, object, generation }
+        Self { work, part, kind, object, generation: 0, told: Told::default() }
     }
 
     async fn look(&self) -> Result<Moment> {
@@ -83,10 +83,16 @@ impl<'a> Rollout<'a> {
         Moment { progress, wanted, refused, new, old }
     }
 
-    /// Waits until every new instance is ready and every old one is gone.
-    pub(super) async fn wait(&self, update: &Update) -> Result<()> {
+    /// Waits until every new instance of that generation of the object is ready, and no more old
+    /// ones are there than may stay.
+    pub(super) async fn wait(
+        &mut self,
+        update: &Update,
+        generation: i64,
+        staying: usize,
+    ) -> Result<()> {
+        self.generation = generation;
         let mut changes = self.work.view.changes();
-        let mut told = Told::default();
         let mut best = None;
         let monitored = objects::monitor(self.part, update).unwrap_or(0).unsigned_abs();
         let monitored = Duration::from_secs(monitored.into());
@@ -96,7 +102,7 @@ impl<'a> Rollout<'a> {
         loop {
             changes.mark_unchanged();
             let moment = self.look().await?;
-            told.tell(self.work, &moment);
+            self.told.tell(self.work, &moment);
             let now_ready = moment.new.iter().filter(|(_, i)| i.ready).count();
             // An instance that has been scheduled, pulled and started is progress, too.
             let running = moment.new.iter().filter(|(_, i)| i.state == InstanceState::Running);
@@ -108,7 +114,7 @@ impl<'a> Rollout<'a> {
             best = Some((now.0.max(running), now.1.max(ready)));
             match &moment.progress {
                 Some(Ok(progress)) if progress.done => {
-                    if moment.old.is_empty() && moment.new.len() == moment.wanted as usize {
+                    if moment.old.len() <= staying && moment.new.len() == moment.wanted as usize {
                         return Ok(());
                     }
                     if !is_out {
@@ -134,6 +140,23 @@ impl<'a> Rollout<'a> {
                     ),
                 };
                 return Err(self.failure(message, &moment).await);
+            }
+        }
+    }
+
+    /// Watches that new instances stay ready for that long.
+    pub(super) async fn hold(&self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        let mut changes = self.work.view.changes();
+        loop {
+            changes.mark_unchanged();
+            let moment = self.look().await?;
+            if moment.new.iter().any(|(_, instance)| !instance.ready) {
+                let message = "a canary instance did not stay ready".to_owned();
+                return Err(self.failure(message, &moment).await);
+            }
+            if tokio::time::timeout_at(until, changes.changed()).await.is_err() {
+                return Ok(());
             }
         }
     }

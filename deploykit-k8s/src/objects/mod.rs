@@ -3,8 +3,10 @@
 
 mod container;
 mod endpoint;
+mod isolation;
 mod job;
 mod pod;
+mod route;
 mod volume;
 mod workload;
 
@@ -20,8 +22,9 @@ use serde::Serialize;
 use crate::config::K8sConfig;
 use crate::labels;
 
-pub(crate) use job::job;
+pub(crate) use job::{is_scheduled, job, schedule};
 pub(crate) use pod::{NOBODY, numbers};
+pub(crate) use route::certificate_object;
 pub(crate) use volume::claim;
 pub(crate) use workload::monitor;
 
@@ -62,6 +65,8 @@ pub(crate) struct Part<'a> {
     pub(crate) revision: u64,
     /// The revision that is being applied.
     pub(crate) applied: u64,
+    /// The name of the Deployment, where that is what keeps the instances.
+    pub(crate) deployment: String,
 }
 
 impl<'a> Part<'a> {
@@ -79,7 +84,18 @@ impl<'a> Part<'a> {
         })?;
         let hash = SpecHash::of(&template);
         let image = template.image.clone();
-        Ok(Self { config, target, name, template, image, hash, revision, applied: revision })
+        let deployment = labels::service_object(&target.app.name, name);
+        Ok(Self {
+            config,
+            target,
+            name,
+            template,
+            image,
+            hash,
+            revision,
+            applied: revision,
+            deployment,
+        })
     }
 
     pub(crate) fn object_name(&self) -> String {
@@ -101,8 +117,11 @@ impl<'a> Part<'a> {
 /// The objects of a service, in the order in which they are applied.
 pub(crate) fn service(part: &Part<'_>) -> Result<Vec<Manifest>> {
     let mut manifests = configs(part);
+    manifests.extend(isolation::policy(part));
     manifests.extend(endpoint::service(part));
     manifests.extend(workload::workload(part)?);
+    // Last, so that it leads to somewhere.
+    manifests.extend(route::ingress(part));
     Ok(manifests)
 }
 

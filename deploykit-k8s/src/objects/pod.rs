@@ -64,6 +64,8 @@ pub(super) fn template(part: &Part<'_>, restart: &str) -> Result<PodTemplateSpec
     let app = &part.target.app.name;
     let mut pod_labels = labels::of_service(app, part.name);
     pod_labels.insert(labels::REVISION.to_owned(), part.revision.to_string());
+    let reached = part.template.reaches.iter().flatten();
+    pod_labels.extend(reached.map(|name| (labels::reaches(name), "true".to_owned())));
     let mut annotations: BTreeMap<String, String> = part.template.labels.clone();
     annotations.insert(labels::HASH.to_owned(), part.hash.to_string());
     let (user, group) = user(part)?;

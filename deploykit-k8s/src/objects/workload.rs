@@ -77,14 +77,14 @@ fn deployment(part: &Part<'_>, wanted: Replicas, update: &Update) -> Result<Mani
             };
             ("RollingUpdate", Some(rolling))
         }
-        // Refused in the plan.
+        // Those of another revision are kept by another Deployment.
         _ => ("RollingUpdate", None),
     };
     // The controller's own deadline has to be beyond the time that a pod is monitored.
     let monitored = monitor(part, update).unwrap_or(0);
     let deadline = whole_seconds(update.progress_deadline).saturating_add(monitored + 1);
     Ok(Manifest::of(&Deployment {
-        metadata: part.metadata(part.object_name()),
+        metadata: part.metadata(part.deployment.clone()),
         spec: Into::into(DeploymentSpec {
             min_ready_seconds: monitor(part, update),
             progress_deadline_seconds: Some(deadline),
@@ -168,7 +168,11 @@ fn autoscaler(part: &Part<'_>, kind: &str, bounds: Autoscale) -> Manifest {
             scale_target_ref: CrossVersionObjectReference {
                 api_version: Some("apps/v1".into()),
                 kind: kind.into(),
-                name: part.object_name(),
+                name: if kind == "Deployment" {
+                    part.deployment.clone()
+                } else {
+                    part.object_name()
+                },
             },
             min_replicas: i32::try_from(bounds.min).ok(),
             max_replicas: i32::try_from(bounds.max).unwrap_or(i32::MAX),

@@ -4,6 +4,7 @@
 
 mod access;
 mod diagnosis;
+mod reach;
 mod rendering;
 
 use std::path::Path;
@@ -60,6 +61,8 @@ fn main() -> ExitCode {
         diagnosis::a_secret_that_is_gone,
         diagnosis::a_quota_that_is_used_up,
         diagnosis::an_admission_that_refuses,
+        reach::a_route_has_its_certificate,
+        reach::who_reaches_whom_is_written_down,
         rendering::the_api_server_takes_it_strictly,
     ];
     libtest_mimic::run(&arguments, trials).exit_code()

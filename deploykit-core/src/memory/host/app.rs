@@ -112,7 +112,7 @@ impl App {
             endpoints: endpoints.collect(),
             volumes: self.volumes.keys().cloned().collect(),
             networks: self.networks.clone(),
-            controllers: Default::default(),
+            ..Observation::default()
         }
     }
 
