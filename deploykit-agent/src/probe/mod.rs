@@ -5,7 +5,7 @@
 //! the balancing, a failing startup or liveness probe asks for a new start. Different is how often
 //! is asked: until a probe has passed for the first time the pause is a sixteenth of the time since
 //! its first question (5 ms at least, the interval at most), so that a start is noticed within a
-//! few per cent of the time it took. These eager questions do not bring a failure forward: before
+//! few per cent of the time it took. The first is asked after 2 ms. These eager questions do not bring a failure forward: before
 //! the first success a probe fails at the earliest after
 //! `initial_delay + interval * failure_threshold`.
 //!

@@ -5,6 +5,9 @@ use std::time::Duration;
 use deploykit_core::model::{Check, Probe};
 use tokio::time::Instant;
 
+/// When the first question is asked at the earliest: hardly anything has started sooner, and one
+/// that is asked in vain costs a pause.
+const SOONEST: Duration = Duration::from_millis(2);
 /// The shortest pause between two questions while something starts.
 const EAGER: Duration = Duration::from_millis(5);
 /// The same where each question starts a process.
@@ -32,7 +35,7 @@ pub(super) struct Schedule {
 impl Schedule {
     /// Of a probe of something that starts now.
     pub(super) fn new(probe: &Probe) -> Self {
-        let first = Instant::now() + probe.initial_delay;
+        let first = Instant::now() + probe.initial_delay.max(SOONEST);
         let eager = if matches!(probe.check, Check::Exec(_)) { EAGER_EXEC } else { EAGER };
         Self {
             first,
