@@ -113,6 +113,8 @@ async fn curator_finds_ours_and_is_found() {
     let mut line = String::new();
     BufReader::new(theirs.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "registered\n");
+    // Theirs may have been written to another server than we read from.
+    servers::until(&registry, 3).await;
     let found = registry.instances(&servers::kit()).await.unwrap();
     let found = found.iter().find(|instance| instance.id == "theirs").unwrap();
     assert_eq!(found.address.to_string(), "10.0.0.7:7070");
