@@ -196,6 +196,8 @@ impl Keepers {
             Err(e) if e.kind() == ErrorKind::Conflict => return Ok(()),
             lease => lease?,
         };
+        // Who looks at the app meanwhile shall not bring it back.
+        let _making = self.making.lock().await;
         self.known().remove(app);
         let options = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
         let removed = self.engine.api.remove_container(&names::keeper(app), Some(options)).await;
