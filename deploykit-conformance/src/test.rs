@@ -24,7 +24,7 @@ use crate::kit::Settings;
 use crate::load::{Facts, Load};
 
 /// The longest that anything is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection to the backend under test, an app's name of its own, and what tests ask for again
 /// and again. What does not hold panics, as in any test.

@@ -39,7 +39,10 @@ pub use orchestrator::{
 pub use plan::{Change, Goal, Intent, Plan, Step};
 pub use policy::ImagePolicy;
 pub use reconciler::Reconciler;
-pub use registry::{Coordinator, Lock, Registered, Registration, ServiceRegistry};
+pub use registry::{
+    AppRegistry, Coordinator, Lock, LockEntry, LockStore, Locks, Registered, Registration,
+    ServiceRegistry,
+};
 pub use resolved::{EndpointSpec, ResolvedApp, ScheduleSpec, Template};
 pub use revision::{Outcome, Revision};
 pub use runtime::{InstanceSpec, Runtime};

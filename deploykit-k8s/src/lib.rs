@@ -10,6 +10,8 @@ mod cluster;
 #[cfg(feature = "client")]
 mod config;
 #[cfg(feature = "client")]
+mod coordination;
+#[cfg(feature = "client")]
 mod diagnose;
 #[cfg(feature = "client")]
 mod error;
@@ -53,6 +55,8 @@ mod watch;
 pub use backend::{K8s, capabilities};
 #[cfg(feature = "client")]
 pub use config::{K8sConfig, Public};
+#[cfg(feature = "client")]
+pub use coordination::Coordination;
 pub use quantity::{Format, Quantity, QuantityError};
 #[cfg(feature = "client")]
 pub use render::{render, render_resolved};

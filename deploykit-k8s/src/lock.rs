@@ -21,11 +21,11 @@ use crate::cluster::{Cluster, lost_race};
 use crate::error::{client, error, status};
 use crate::labels;
 
-const EPOCH: &str = "deploykit.dev/epoch";
+pub(crate) const EPOCH: &str = "deploykit.dev/epoch";
 const OPERATION: &str = "take the deploy lock";
 
 /// How often a renewal that somebody else's write has come before is made again.
-const RACES: u32 = 5;
+pub(crate) const RACES: u32 = 5;
 
 /// The lock of an app, and how long ago it was last changed.
 struct Seen {
@@ -107,6 +107,14 @@ impl Cluster {
         Ok(Some(Seen { object, age }))
     }
 
+    /// A version as great as any that a Lease has had: what stands for that of one which is not there.
+    pub(crate) async fn newest_version(&self, operation: &str) -> Result<u64> {
+        let api = self.api::<LeaseObject>();
+        let params = ListParams::default().labels(labels::ROLE).limit(1);
+        let list = self.again(operation, || api.list(&params)).await?;
+        number(list.metadata.resource_version.as_deref())
+    }
+
     /// Checks that a fence is that of the newest holder.
     pub(crate) async fn check(&self, fence: &Fence) -> Result<()> {
         let seen = self.read_lock(&fence.app).await?;
@@ -137,10 +145,7 @@ impl Cluster {
                 done.await.map(|_| lease(epoch))
             }
             None => {
-                // No object, no version of it: the whole list's is as great as any before.
-                let params_of_list = ListParams::default().labels(labels::APP).limit(1);
-                let list = self.again(OPERATION, || api.list(&params_of_list)).await?;
-                let epoch = number(list.metadata.resource_version.as_deref())?;
+                let epoch = self.newest_version(OPERATION).await?;
                 let mut object = LeaseObject {
                     metadata: ObjectMeta {
                         name: Some(name(app)),
@@ -214,8 +219,8 @@ impl Cluster {
     }
 }
 
-/// Writes who holds the lock. A renewal keeps the epoch.
-fn take(object: &mut LeaseObject, epoch: Option<u64>, holder: &str, ttl: Duration) {
+/// Writes who holds a lock. A renewal keeps the epoch.
+pub(crate) fn take(object: &mut LeaseObject, epoch: Option<u64>, holder: &str, ttl: Duration) {
     let now = MicroTime(Timestamp::now());
     let spec = object.spec.get_or_insert_default();
     if let Some(epoch) = epoch {
@@ -225,6 +230,7 @@ fn take(object: &mut LeaseObject, epoch: Option<u64>, holder: &str, ttl: Duratio
     }
     let spec = object.spec.get_or_insert_default();
     spec.holder_identity = Some(holder.to_owned());
-    spec.lease_duration_seconds = i32::try_from(ttl.as_secs().max(1)).ok();
+    // Rounded up: who looks must not take it before the holder gives up.
+    spec.lease_duration_seconds = i32::try_from(ttl.as_millis().div_ceil(1000)).ok();
     spec.renew_time = Some(now);
 }

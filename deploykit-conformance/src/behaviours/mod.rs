@@ -16,6 +16,7 @@ mod failure;
 mod faults;
 mod features;
 mod fencing;
+mod found;
 mod healing;
 mod history;
 mod idempotence;
@@ -84,6 +85,7 @@ pub(crate) fn chosen(capabilities: &Capabilities) -> Vec<Behaviour> {
         failure::pause_leaves_everything_as_it_is,
         failure::continue_carries_out_the_rest,
         fencing::a_late_deployer_changes_nothing,
+        found::what_is_ready_is_found_where_it_runs,
         history::so_many_revisions_are_kept,
         history::a_rollback_brings_the_whole_app_back,
         idempotence::a_second_apply_changes_nothing,

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod coordination;
 mod diagnosis;
 mod reach;
 mod rendering;
@@ -52,6 +53,8 @@ fn main() -> ExitCode {
         access::missing_rights_are_listed,
         access::credentials_come_from_a_program,
         access::a_server_may_be_behind_a_path,
+        coordination::leases_keep_to_the_contract,
+        coordination::a_lock_changes_hands_with_growing_tokens,
         diagnosis::an_image_that_is_gone,
         diagnosis::a_registry_that_wants_a_password,
         diagnosis::too_large_for_every_node,

@@ -1,5 +1,8 @@
 //! Service registries and coordination: for users' services, never for the deploy lock.
 
+mod app;
+mod locks;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::model::{Address, ServiceName};
+
+pub use app::AppRegistry;
+pub use locks::{LockEntry, LockStore, Locks};
 
 /// One registered instance of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
