@@ -23,17 +23,20 @@ use tokio::time::Instant;
 
 use crate::agent::{self, STATE};
 use crate::engine::Engine;
-use crate::error::{Mapped as _, error};
+use crate::error::{Mapped as _, error, status};
 use crate::images::{self, Cache};
 use crate::names::{self, Role};
 use crate::networks;
 
 /// The operation of the error that tells that an app has no keeper.
 const REACH: &str = "reach the keeper of the app";
+const REMOVE: &str = "remove the keeper of the app";
 
 /// How often, and how long apart, the end of somebody else's removal is waited for.
 const LOOKS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long the removal of a keeper keeps others from deploying, should it not get to its end.
+const FREE: Duration = Duration::from_secs(10);
 
 /// The keepers of all apps of an engine.
 #[derive(Clone, Debug)]
@@ -179,41 +182,58 @@ impl Keepers {
     /// Removes the keeper of an app of which nothing is left, and all that lay around it.
     async fn remove_unused(&self, app: &AppName) -> Result<()> {
         let Some(keeper) = self.find(app).await? else { return Ok(()) };
-        if keeper.state.apps().await?.contains(app) || !keeper.secrets.list(app).await?.is_empty() {
+        if !self.is_unused(app, &keeper).await? {
             return Ok(());
         }
-        let instances = self.engine.containers(app, None).await?;
-        let others = instances.iter().filter(|container| {
-            let role = container.labels.as_ref().and_then(|labels| labels.get(names::ROLE));
-            role.is_some_and(|role| role != Role::Keeper.as_str())
-        });
-        if others.count() > 0 {
-            return Ok(());
-        }
-        const REMOVE: &str = "remove the keeper of the app";
         // Whoever has the lock, or waits for it, shall not lose what it is kept in.
-        match keeper.state.acquire(app, "the removal of its keeper", PAUSE * LOOKS).await {
+        let lease = match keeper.state.acquire(app, "the removal of its keeper", FREE).await {
             Err(e) if e.kind() == ErrorKind::Conflict => return Ok(()),
             lease => lease?,
         };
+        for _ in 0..LOOKS {
+            if self.try_remove(app).await? {
+                return images::collect_agents(&self.engine, app).await;
+            }
+            // Who only looks has brought it back, from another process; who writes is seen by it.
+            tracing::debug!(%app, "the keeper is back, and is removed once more");
+            tokio::time::sleep(PAUSE).await;
+            let Some(keeper) = self.find(app).await? else { continue };
+            if or_nothing(self.is_unused(app, &keeper).await)? == Some(false) {
+                return or_nothing(keeper.state.release(&lease).await).map(drop);
+            }
+        }
+        let message = "somebody brings it back again and again; see who looks at the app";
+        Err(error(ErrorKind::Timeout, REMOVE, message).with("app", app))
+    }
+
+    /// Whether nothing is written in a keeper, and nothing runs beside it.
+    async fn is_unused(&self, app: &AppName, keeper: &Keeper) -> Result<bool> {
+        if keeper.state.apps().await?.contains(app) || !keeper.secrets.list(app).await?.is_empty() {
+            return Ok(false);
+        }
+        let containers = self.engine.containers(app, None).await?;
+        let mut roles = containers.iter().filter_map(|c| c.labels.as_ref()?.get(names::ROLE));
+        Ok(roles.all(|role| role == Role::Keeper.as_str()))
+    }
+
+    /// Removes the container, volume and network of a keeper. Returns whether they are gone, and
+    /// stay: not where somebody else has brought it back meanwhile.
+    async fn try_remove(&self, app: &AppName) -> Result<bool> {
         // Who looks at the app meanwhile shall not bring it back.
         let _making = self.making.lock().await;
         self.known().remove(app);
-        let options = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
-        let removed = self.engine.api.remove_container(&names::keeper(app), Some(options)).await;
-        removed.optional(REMOVE)?;
+        self.engine.remove(&names::keeper(app)).await?;
         let options = RemoveVolumeOptionsBuilder::new().build();
         match self.engine.api.remove_volume(&names::state(app), Some(options)).await {
-            // Whoever has brought the keeper back meanwhile wants it.
-            Err(cause) if crate::error::status(&cause) == Some(409) => return Ok(()),
+            // It is in use.
+            Err(cause) if status(&cause) == Some(409) => return Ok(false),
             removed => removed.optional(REMOVE)?,
         };
         match self.engine.api.remove_network(&names::app_network(app)).await {
-            // "has active endpoints": the same.
-            Err(cause) if crate::error::status(&cause) == Some(403) => return Ok(()),
-            removed => removed.optional(REMOVE)?,
-        };
-        images::collect_agents(&self.engine, app).await
+            // "has active endpoints": those of others, or of a keeper that is made anew.
+            Err(cause) if status(&cause) == Some(403) => Ok(true),
+            removed => removed.optional(REMOVE).map(|_| true),
+        }
     }
 
     /// What the keeper knows; nothing where the app has none.

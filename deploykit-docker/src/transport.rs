@@ -175,15 +175,20 @@ impl Transport {
     }
 }
 
-/// Why a call has failed: its connection knows more of it than the call.
+/// Why a call has failed: its connection may know more of it than the call, and either more than
+/// its first words say.
 async fn why(failed: hyper::Error, ended: Option<Ended>) -> Error {
     let known = match ended {
         Some(ended) => tokio::time::timeout(PAUSE, ended).await.ok().and_then(Result::ok),
         None => None,
     };
-    let Some(cause) = known else { return failed.into() };
-    let mut text = cause.to_string();
+    let told = known.is_some();
+    let cause = known.unwrap_or(failed);
     let mut source = std::error::Error::source(&cause);
+    if source.is_none() && !told {
+        return cause.into();
+    }
+    let mut text = cause.to_string();
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();

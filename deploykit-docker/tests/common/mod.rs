@@ -14,6 +14,9 @@ use deploykit_core::model::{AppName, ImageBuild, ImageRef, ImageSpec};
 use deploykit_core::{Error, ErrorKind, Reconciler, Result};
 use deploykit_docker::{Docker, DockerConfig, Host};
 use deploykit_oci::{Layout, Recipe, Reference, RegistryClient, UnpackLimits};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The engine that a variable names; nothing where it is not set. Under CI that is a failure.
 pub fn engine(variable: &str) -> Option<Host> {
@@ -48,6 +51,10 @@ pub fn kit(variable: &'static str) -> ExitCode {
         return code;
     }
     let Some(host) = engine(variable) else { return ExitCode::SUCCESS };
+    // What a failure that was seen once leaves to be read.
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let ours = Targets::new().with_target("deploykit", LevelFilter::DEBUG);
+    tracing_subscriber::registry().with(log.with_filter(ours)).init();
     let agent = agent();
     let program = std::env::current_exe().unwrap();
     let name = program.file_name().unwrap().to_string_lossy().into_owned();
