@@ -25,6 +25,8 @@ const SHORT: usize = 32;
 const COMPRESSION: Compression = Compression::Zstd;
 /// How often images are listed.
 const LISTS: u32 = 5;
+/// How often an image is put into the engine that is not there afterwards.
+const GIFTS: u32 = 5;
 /// How much of an image is on its way at once, in bytes.
 const PIPE: usize = 1 << 20;
 
@@ -86,24 +88,33 @@ async fn give(
     app: &AppName,
     prefix: &str,
 ) -> Result<(String, String)> {
-    let (layout, manifest, config) = off_thread(move || {
-        let config = layout.manifest(&manifest)?.config.digest;
-        Ok((layout, manifest, config))
-    })
-    .await?;
+    let config = {
+        let (layout, manifest) = (layout.clone(), manifest.clone());
+        off_thread(move || Ok(layout.manifest(&manifest)?.config.digest)).await?
+    };
     let hex = config.hex();
     let name = name(app, &format!("{prefix}{}", &hex[..SHORT.min(hex.len())]));
     let digest = config.as_str().to_owned();
-    if of.api.inspect_image(&name).await.optional(LOAD)?.is_some() {
-        return Ok((name, digest));
+    // Where another app that runs the same is removed at this moment, the engine may take the image
+    // away with that one's name for it.
+    for _ in 0..GIFTS {
+        if of.api.inspect_image(&name).await.optional(LOAD)?.is_some() {
+            return Ok((name, digest));
+        }
+        // Another app runs the same.
+        let (repository, tag) = name.split_once(':').unwrap_or((&name, ""));
+        let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
+        if of.api.tag_image(&digest, Some(options)).await.optional(LOAD)?.is_none() {
+            send(of, layout.clone(), manifest.clone(), &name).await?;
+        }
     }
-    // Another app runs the same.
-    let (repository, tag) = name.split_once(':').unwrap_or((&name, ""));
-    let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
-    if of.api.tag_image(&digest, Some(options)).await.optional(LOAD)?.is_some() {
-        return Ok((name, digest));
-    }
-    let reference = Reference::parse(&name)
+    let message = "it is removed again and again; see who removes images from the engine";
+    Err(error(ErrorKind::Conflict, LOAD, message).with("image", name))
+}
+
+/// Loads an image of a layout under a name.
+async fn send(of: &Engine, layout: Layout, manifest: Digest, name: &str) -> Result<()> {
+    let reference = Reference::parse(name)
         .map_err(|e| error(ErrorKind::Invalid, LOAD, format!("{name}: {e}")))?;
     let (reader, writer) = tokio::io::duplex(PIPE);
     let written = tokio::spawn(off_thread(move || {
@@ -119,7 +130,7 @@ async fn give(
         }
     }
     written.await.map_err(|e| error(ErrorKind::Failed, LOAD, e.to_string()))??;
-    Ok((name, digest))
+    Ok(())
 }
 
 pub(crate) fn name(app: &AppName, tag: &str) -> String {
