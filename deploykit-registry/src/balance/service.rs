@@ -36,7 +36,7 @@ impl Balancer {
     /// let _registration = registry.register(me, Duration::from_secs(10)).await?;
     ///
     /// let balancer = Balancer::watch(&registry, &posts, Policy::PeakEwma).await?;
-    /// let service = balancer.service(|instance| {
+    /// let service = balancer.service(|instance: &Registered| {
     ///     let address = instance.address.to_string();
     ///     service_fn(move |path: &str| {
     ///         let answer = format!("GET http://{address}{path}");

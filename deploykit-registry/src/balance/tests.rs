@@ -77,27 +77,54 @@ fn the_table_of_maglev_is_even() {
     assert!(most - least <= 1, "{least} to {most} places");
 }
 
-/// The share of 10,000 keys that have another instance once one of `of` is gone.
-fn moved(policy: Policy, of: usize) -> f64 {
+/// The share of the keys that have another instance once one of `of` is gone.
+fn moved(policy: Policy, of: usize, keys: usize) -> f64 {
     let before = Snapshot::new(instances(0..of), policy);
     let after = before.with(instances((0..of).filter(|id| *id != of / 2)));
     let instance = |snapshot: &Snapshot, key: usize| {
         snapshot.pick_for(&key.to_le_bytes()).unwrap().instance().id.clone()
     };
-    let moved = (0..10_000).filter(|key| instance(&before, *key) != instance(&after, *key));
-    moved.count() as f64 / 10_000.0
+    let moved = (0..keys).filter(|key| instance(&before, *key) != instance(&after, *key));
+    moved.count() as f64 / keys as f64
 }
 
 #[test]
 fn few_keys_move() {
     for policy in [Policy::Rendezvous, Policy::BoundedLoad] {
-        let share = moved(policy, 50);
+        let share = moved(policy, 50, 10_000);
         assert!((0.005..0.04).contains(&share), "{policy:?}: {share}");
     }
-    let share = moved(Policy::Maglev, 50);
+    let share = moved(Policy::Maglev, 50, 10_000);
     assert!((0.005..0.1).contains(&share), "{share}");
-    let share = moved(Policy::Maglev, 1_000);
+    let share = moved(Policy::Maglev, 1_000, 10_000);
     assert!(share < 0.2, "{share}");
+}
+
+/// With more than any table or ring is made for: every policy still reaches all of them alike, and
+/// keys stay where they are.
+#[test]
+fn ten_thousand_endpoints() {
+    fastrand::seed(7);
+    const N: usize = 10_000;
+    for policy in [Policy::RoundRobin, Policy::PowerOfTwo, Policy::PeakEwma] {
+        let snapshot = Snapshot::new(instances(0..N), policy);
+        let counts = counts(&snapshot, 10 * N);
+        let found = deviation(&counts, |_| 10.0);
+        assert!(found < 6.0, "{policy:?}: {found}");
+    }
+    let weighted = counts(&Snapshot::new(instances(0..N), Policy::Weighted), 20 * N);
+    // A third each of the weights 1, 2 and 3.
+    let found = deviation(&weighted, |place| 10.0 * (1 + place % 3) as f64);
+    assert!(found < 6.0, "{found}");
+    let table = Snapshot::new(instances(0..N), Policy::Maglev);
+    let mut places = vec![0_usize; N];
+    table.0.table().iter().for_each(|instance| places[*instance as usize] += 1);
+    let (least, most) = (places.iter().min().unwrap(), places.iter().max().unwrap());
+    assert!(most - least <= 1 && *least > 0, "{least} to {most} places");
+    for (policy, most) in [(Policy::Rendezvous, 0.005), (Policy::Maglev, 0.25)] {
+        let share = moved(policy, N, 500);
+        assert!(share <= most, "{policy:?}: {share}");
+    }
 }
 
 #[test]
