@@ -6,11 +6,10 @@
 
 mod project;
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use deploykit_benches::{Goal, Result, median, peer, ratio};
+use deploykit_benches::{Goal, Result, deployctl, median, peer, ratio};
 
 /// How often each process is run.
 const ROUNDS: usize = 21;
@@ -26,7 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let ours = deployctl()?;
+    let ours = deployctl(&[])?;
     let theirs = peer("docker-compose")?;
     let folder = tempfile::tempdir()?;
     for services in [5, 200] {
@@ -41,23 +40,6 @@ fn run() -> Result<()> {
         ratio(&format!("load_{services}_services"), us / them, Goal::AtMost(0.2));
     }
     Ok(())
-}
-
-/// The example `deployctl`, built as this bench is.
-fn deployctl() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "-p", "deploykit", "--example", "deployctl"])
-        .current_dir(workspace)
-        .status()?;
-    if !built.success() {
-        return Err(format!("deployctl was not built: {built}").into());
-    }
-    // target/release/deps/<this bench>: examples are built beside.
-    let program = std::env::current_exe()?;
-    let release = program.parent().and_then(Path::parent).ok_or("this bench lies nowhere")?;
-    Ok(release.join("examples/deployctl"))
 }
 
 /// How long a process takes from its start to its end.

@@ -1,9 +1,11 @@
 //! Shared parts of the benches: figures, what the kernel counts of a process, and peers.
 
+mod deployctl;
 mod figure;
 mod peer;
 mod process;
 
+pub use deployctl::deployctl;
 pub use figure::{Goal, median, ratio};
 pub use peer::peer;
 pub use process::{ProcessGuard, cpu_seconds, resident_mib};

@@ -1,15 +1,16 @@
 //! A backend whose mutating calls are counted, and struck by faults.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deploykit_core::model::{App, AppName, SecretName};
+use deploykit_core::model::{App, AppName, SecretName, ServiceName};
 use deploykit_core::{
     Capabilities, Entry, ExecOutput, ExecRequest, Expected, Fence, ImageBuilder, Lease, LogLine,
-    LogQuery, Observation, Orchestrator, Problem, Result, SecretStore, SecretValue, StateStore,
-    Step, StepContext,
+    LogQuery, Observation, Orchestrator, Problem, ResolvedApp, Result, SecretStore, SecretValue,
+    StateStore, Step, StepContext,
 };
 use futures_util::stream::BoxStream;
 
@@ -106,6 +107,14 @@ impl Orchestrator for Counting {
 
     async fn observe(&self, app: &AppName) -> Result<Observation> {
         self.inner.observe(app).await
+    }
+
+    async fn drift(
+        &self,
+        target: &ResolvedApp,
+        services: &[ServiceName],
+    ) -> Result<BTreeMap<ServiceName, Vec<String>>> {
+        self.inner.drift(target, services).await
     }
 
     async fn execute(&self, step: &Step, context: &StepContext) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What a backend is to the rest of the library.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -50,6 +51,18 @@ pub trait Orchestrator: Send + Sync {
 
     /// What it runs of an app. Changes nothing.
     async fn observe(&self, app: &AppName) -> Result<Observation>;
+
+    /// Of these services, whose instances and endpoints are what `target` says: what of the
+    /// backend's own objects is not, in words for the plan. Changes nothing. For backends whose
+    /// objects people change by hand; others have nothing to tell, which is the default.
+    async fn drift(
+        &self,
+        target: &ResolvedApp,
+        services: &[ServiceName],
+    ) -> Result<BTreeMap<ServiceName, Vec<String>>> {
+        let _ = (target, services);
+        Ok(BTreeMap::new())
+    }
 
     /// Reaches the goal of one step, and returns when it is reached.
     ///

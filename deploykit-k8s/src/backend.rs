@@ -1,14 +1,15 @@
 //! The backend.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deploykit_core::model::{App, AppName};
+use deploykit_core::model::{App, AppName, ServiceName};
 use deploykit_core::{
     Capabilities, ErrorKind, ExecOutput, ExecRequest, Feature, Fencing, Goal, ImageBuilder,
-    LogLine, LogQuery, Observation, Orchestrator, Problem, Result, SecretStore, SelfHeal,
-    StateStore, Step, StepContext,
+    LogLine, LogQuery, Observation, Orchestrator, Problem, ResolvedApp, Result, SecretStore,
+    SelfHeal, StateStore, Step, StepContext,
 };
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
@@ -25,7 +26,7 @@ use crate::images::Images;
 use crate::secrets::Secrets;
 use crate::state::State;
 use crate::view::Views;
-use crate::{exec, execute, labels, logs, observe, refuse, watch};
+use crate::{drift, exec, execute, labels, logs, observe, refuse, watch};
 
 /// How long a connection may take to be made.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -194,6 +195,14 @@ impl Orchestrator for K8s {
 
     async fn observe(&self, app: &AppName) -> Result<Observation> {
         observe::observe(&self.cluster, app).await
+    }
+
+    async fn drift(
+        &self,
+        target: &ResolvedApp,
+        services: &[ServiceName],
+    ) -> Result<BTreeMap<ServiceName, Vec<String>>> {
+        drift::drift(&self.cluster, &self.config, &self.images, target, services).await
     }
 
     async fn execute(&self, step: &Step, context: &StepContext) -> Result<()> {

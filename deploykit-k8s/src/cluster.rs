@@ -124,6 +124,18 @@ impl Cluster {
         Ok(self.again(operation, || api.list(&params)).await?.items)
     }
 
+    /// The objects of a kind that is named as data.
+    pub(crate) async fn list_of(
+        &self,
+        kind: &ApiResource,
+        selector: &str,
+    ) -> Result<Vec<DynamicObject>> {
+        let api = self.dynamic(kind);
+        let params = ListParams::default().labels(selector);
+        let operation = format!("look for {}", kind.plural);
+        Ok(self.again(&operation, || api.list(&params)).await?.items)
+    }
+
     /// The object of that name.
     pub(crate) async fn get<K>(&self, operation: &str, name: &str) -> Result<Option<K>>
     where
@@ -178,19 +190,30 @@ impl Cluster {
         found: Option<&DynamicObject>,
         force: bool,
     ) -> Result<DynamicObject> {
-        let operation = format!("apply the {} {}", manifest.resource.kind, manifest.name);
-        let api = self.dynamic(&manifest.resource);
         let mut value = manifest.value.clone();
         if let Some(version) = found.and_then(ResourceExt::resource_version) {
             value["metadata"]["resourceVersion"] = version.into();
         }
-        let params = PatchParams {
-            field_manager: Some(manager.into()),
-            force: force || self.force,
-            field_validation: Some(ValidationDirective::Strict),
-            dry_run: false,
-        };
-        let patch = Patch::Apply(&value);
+        self.patch(
+            &Manifest { value, ..manifest.clone() },
+            as_manager(manager, force || self.force),
+        )
+        .await
+    }
+
+    /// What [`Cluster::apply`] would make of an object, without doing it.
+    ///
+    /// # Errors
+    /// `Conflict` where others hold fields of it, and are not to be overruled.
+    pub(crate) async fn would_apply(&self, manifest: &Manifest) -> Result<DynamicObject> {
+        let params = as_manager(labels::MANAGER, self.force);
+        self.patch(manifest, PatchParams { dry_run: true, ..params }).await
+    }
+
+    async fn patch(&self, manifest: &Manifest, params: PatchParams) -> Result<DynamicObject> {
+        let operation = format!("apply the {} {}", manifest.resource.kind, manifest.name);
+        let api = self.dynamic(&manifest.resource);
+        let patch = Patch::Apply(&manifest.value);
         self.again(&operation, || api.patch(&manifest.name, &params, &patch)).await
     }
 
@@ -231,6 +254,16 @@ impl Cluster {
             self.delete(&resource, &object.name_any(), object.uid()).await?;
         }
         Ok(found.len())
+    }
+}
+
+/// How a manager of fields applies.
+fn as_manager(manager: &str, force: bool) -> PatchParams {
+    PatchParams {
+        field_manager: Some(manager.into()),
+        force,
+        field_validation: Some(ValidationDirective::Strict),
+        dry_run: false,
     }
 }
 

@@ -14,6 +14,8 @@ mod coordination;
 #[cfg(feature = "client")]
 mod diagnose;
 #[cfg(feature = "client")]
+mod drift;
+#[cfg(feature = "client")]
 mod error;
 #[cfg(feature = "client")]
 mod exec;
@@ -38,6 +40,8 @@ mod quantity;
 #[cfg(feature = "client")]
 mod refuse;
 #[cfg(feature = "client")]
+mod registry;
+#[cfg(feature = "client")]
 mod render;
 #[cfg(feature = "client")]
 mod rights;
@@ -58,6 +62,8 @@ pub use config::{K8sConfig, Public};
 #[cfg(feature = "client")]
 pub use coordination::Coordination;
 pub use quantity::{Format, Quantity, QuantityError};
+#[cfg(feature = "client")]
+pub use registry::Registry;
 #[cfg(feature = "client")]
 pub use render::{render, render_resolved};
 #[cfg(feature = "client")]

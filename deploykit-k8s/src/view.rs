@@ -28,28 +28,75 @@ const OPERATION: &str = "watch the app";
 /// How long the first look may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The objects of one kind, by their names; nothing before the first look.
-type Kind<K> = Option<BTreeMap<String, Arc<K>>>;
+/// The objects that a watch tells of, by their names.
+#[derive(Debug)]
+pub(crate) struct Listing<K> {
+    known: Option<BTreeMap<String, Arc<K>>>,
+    /// Of the list that is on its way.
+    listed: BTreeMap<String, Arc<K>>,
+}
+
+impl<K> Default for Listing<K> {
+    fn default() -> Self {
+        Self { known: None, listed: BTreeMap::new() }
+    }
+}
+
+impl<K: ResourceExt> Listing<K> {
+    /// What is there; nothing before the first list is whole.
+    pub(crate) fn known(&self) -> Option<&BTreeMap<String, Arc<K>>> {
+        self.known.as_ref()
+    }
+
+    /// The object of that name.
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<K>> {
+        self.known.as_ref()?.get(name)
+    }
+
+    /// Takes what a watch tells. Returns whether there is something new to see.
+    pub(crate) fn take(&mut self, event: watcher::Event<K>) -> bool {
+        match event {
+            watcher::Event::Init => self.listed = BTreeMap::new(),
+            watcher::Event::InitApply(object) => {
+                self.listed.insert(object.name_any(), Arc::new(object));
+            }
+            watcher::Event::InitDone => {
+                self.known = Some(std::mem::take(&mut self.listed));
+                return true;
+            }
+            watcher::Event::Apply(object) => {
+                let known = self.known.get_or_insert_default();
+                known.insert(object.name_any(), Arc::new(object));
+                return true;
+            }
+            watcher::Event::Delete(object) => {
+                self.known.get_or_insert_default().remove(&object.name_any());
+                return true;
+            }
+        }
+        false
+    }
+}
 
 /// What is there now.
 #[derive(Default)]
 pub(crate) struct Live {
-    pub(crate) pods: Kind<Pod>,
-    pub(crate) deployments: Kind<Deployment>,
-    pub(crate) stateful_sets: Kind<StatefulSet>,
-    pub(crate) daemon_sets: Kind<DaemonSet>,
-    pub(crate) jobs: Kind<Job>,
+    pub(crate) pods: Listing<Pod>,
+    pub(crate) deployments: Listing<Deployment>,
+    pub(crate) stateful_sets: Listing<StatefulSet>,
+    pub(crate) daemon_sets: Listing<DaemonSet>,
+    pub(crate) jobs: Listing<Job>,
     /// Why a watch could not be begun.
     failed: Option<String>,
 }
 
 impl Live {
     fn is_whole(&self) -> bool {
-        self.pods.is_some()
-            && self.deployments.is_some()
-            && self.stateful_sets.is_some()
-            && self.daemon_sets.is_some()
-            && self.jobs.is_some()
+        self.pods.known().is_some()
+            && self.deployments.known().is_some()
+            && self.stateful_sets.known().is_some()
+            && self.daemon_sets.known().is_some()
+            && self.jobs.known().is_some()
     }
 
     /// The pods of a service or job.
@@ -57,7 +104,7 @@ impl Live {
         let of = |pod: &&Arc<Pod>| {
             pod.labels().get(labels::SERVICE).is_some_and(|name| *service == name.as_str())
         };
-        self.pods.iter().flat_map(BTreeMap::values).filter(of).cloned().collect()
+        self.pods.known().into_iter().flat_map(BTreeMap::values).filter(of).cloned().collect()
     }
 }
 
@@ -155,7 +202,7 @@ struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    fn kind<K>(&self, part: fn(&mut Live) -> &mut Kind<K>) -> JoinHandle<()>
+    fn kind<K>(&self, part: fn(&mut Live) -> &mut Listing<K>) -> JoinHandle<()>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -169,25 +216,14 @@ impl Follow<'_> {
         let (live, tell) = (Arc::clone(self.live), self.tell.clone());
         tokio::spawn(async move {
             let mut events = std::pin::pin!(events);
-            let mut listed = BTreeMap::new();
             while let Some(event) = events.next().await {
                 {
                     let mut live = lock(&live);
                     match event {
-                        Ok(watcher::Event::Init) => listed = BTreeMap::new(),
-                        Ok(watcher::Event::InitApply(object)) => {
-                            listed.insert(object.name_any(), Arc::new(object));
-                            continue;
-                        }
-                        Ok(watcher::Event::InitDone) => {
-                            *part(&mut live) = Some(std::mem::take(&mut listed));
-                        }
-                        Ok(watcher::Event::Apply(object)) => {
-                            let known = part(&mut live).get_or_insert_default();
-                            known.insert(object.name_any(), Arc::new(object));
-                        }
-                        Ok(watcher::Event::Delete(object)) => {
-                            part(&mut live).get_or_insert_default().remove(&object.name_any());
+                        Ok(event) => {
+                            if !part(&mut live).take(event) {
+                                continue;
+                            }
                         }
                         Err(error) => {
                             tracing::debug!(%error, "a watch is begun again");

@@ -24,6 +24,8 @@ struct Goals<'a> {
     seen: &'a Observation,
     /// The runs of jobs that are to be done.
     runs: BTreeMap<ServiceName, (String, String)>,
+    /// What else differs of services, as the backend tells it.
+    drift: BTreeMap<ServiceName, Vec<String>>,
 }
 
 pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
@@ -90,7 +92,18 @@ pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
         }
     }
     let before = newest.as_ref().map(|r| &r.app);
-    let steps = Goals { target: &target, before, seen: &seen, runs }.steps();
+    let drift = BTreeMap::new();
+    let mut goals = Goals { target: &target, before, seen: &seen, runs, drift };
+    let mut steps = goals.steps();
+    let is_due = |name: &ServiceName| {
+        steps.iter().any(|step| matches!(&step.goal, Goal::Service(due) if due == name))
+    };
+    let services: Vec<ServiceName> =
+        target.app.services.keys().filter(|name| !is_due(name)).cloned().collect();
+    if !services.is_empty() {
+        goals.drift = deployer.backend.drift(&target, &services).await?;
+        steps = goals.steps();
+    }
     let recorded =
         newest.as_ref().is_some_and(|r| r.outcome == Outcome::Succeeded && r.app == target);
     Ok(Plan {
@@ -111,7 +124,8 @@ pub(super) fn steps_back(
     before: &ResolvedApp,
     seen: &Observation,
 ) -> Vec<Step> {
-    Goals { target, before: Some(before), seen, runs: BTreeMap::new() }.steps()
+    let (runs, drift) = (BTreeMap::new(), BTreeMap::new());
+    Goals { target, before: Some(before), seen, runs, drift }.steps()
 }
 
 enum Jobs {
@@ -340,6 +354,9 @@ impl Goals<'_> {
                 }
             }
             _ => {}
+        }
+        if causes.is_empty() {
+            causes.extend(self.drift.get(name).into_iter().flatten().cloned());
         }
         causes
     }

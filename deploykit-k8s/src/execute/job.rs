@@ -68,7 +68,7 @@ async fn gone(work: &Work<'_>, name: &str, uid: Option<String>) -> Result<()> {
         let left = work
             .view
             .look(|live| {
-                let job = live.jobs.as_ref().and_then(|jobs| jobs.get(name));
+                let job = live.jobs.get(name);
                 job.is_some_and(|job| uid.is_none() || job.uid() == uid)
             })
             .await?;
@@ -92,7 +92,7 @@ async fn wait(work: &Work<'_>, name: &str, run: &str) -> Result<()> {
         let (job, found) = work
             .view
             .look(|live| {
-                let job = live.jobs.as_ref().and_then(|jobs| jobs.get(name)).cloned();
+                let job = live.jobs.get(name).cloned();
                 (job, live.pods_of(work.name))
             })
             .await?;

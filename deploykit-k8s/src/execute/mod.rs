@@ -103,7 +103,7 @@ impl Work<'_> {
 }
 
 /// The hash and the revision that the pods of a template carry.
-fn made_for(template: &PodTemplateSpec) -> Option<(deploykit_core::SpecHash, u64)> {
+pub(crate) fn made_for(template: &PodTemplateSpec) -> Option<(deploykit_core::SpecHash, u64)> {
     let metadata = template.metadata.as_ref()?;
     let hash = metadata.annotations.as_ref()?.get(labels::HASH)?;
     let revision = metadata.labels.as_ref()?.get(labels::REVISION)?.parse().ok()?;

@@ -270,7 +270,7 @@ fn count(number: Option<i32>) -> u32 {
 }
 
 fn deployment(live: &Live, name: &str, generation: i64) -> Told3 {
-    let Some(object) = live.deployments.as_ref().and_then(|all| all.get(name)) else {
+    let Some(object) = live.deployments.get(name) else {
         return (None, 0, None);
     };
     let Deployment { metadata, spec, status } = &**object;
@@ -298,7 +298,7 @@ fn deployment(live: &Live, name: &str, generation: i64) -> Told3 {
 }
 
 fn stateful_set(live: &Live, name: &str, generation: i64) -> Told3 {
-    let Some(object) = live.stateful_sets.as_ref().and_then(|all| all.get(name)) else {
+    let Some(object) = live.stateful_sets.get(name) else {
         return (None, 0, None);
     };
     let StatefulSet { metadata, spec, status } = &**object;
@@ -325,7 +325,7 @@ fn stateful_set(live: &Live, name: &str, generation: i64) -> Told3 {
 }
 
 fn daemon_set(live: &Live, name: &str, generation: i64) -> Told3 {
-    let Some(object) = live.daemon_sets.as_ref().and_then(|all| all.get(name)) else {
+    let Some(object) = live.daemon_sets.get(name) else {
         return (None, 0, None);
     };
     let DaemonSet { metadata, status, .. } = &**object;

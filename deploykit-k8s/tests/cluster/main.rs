@@ -5,7 +5,9 @@
 mod access;
 mod coordination;
 mod diagnosis;
+mod drift;
 mod reach;
+mod registry;
 mod rendering;
 
 use std::path::Path;
@@ -64,8 +66,11 @@ fn main() -> ExitCode {
         diagnosis::a_secret_that_is_gone,
         diagnosis::a_quota_that_is_used_up,
         diagnosis::an_admission_that_refuses,
+        drift::what_others_change_is_told_and_taken_back_where_that_is_allowed,
+        drift::what_others_remove_is_made_again,
         reach::a_route_has_its_certificate,
         reach::who_reaches_whom_is_written_down,
+        registry::pods_are_found_with_their_zone_while_they_are_ready,
         rendering::the_api_server_takes_it_strictly,
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
