@@ -95,7 +95,7 @@ fn is_ready(deployment: &Deployment) -> bool {
     let status = deployment.status.as_ref();
     let count = |of: Option<i32>| of.unwrap_or(0);
     status.is_some_and(|status| {
-        let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let wanted = deployment.spec.replicas.unwrap_or(1);
         status.observed_generation.unwrap_or(0) >= generation(deployment)
             && count(status.updated_replicas) >= wanted
             && count(status.available_replicas) >= wanted

@@ -21,6 +21,8 @@ fn app(image: &ImageSpec, services: usize, change: usize) -> Result<App> {
         let mut service = Service::build(format!("service{n:02}"), image.clone())
             .port(Port::http(8080))
             .readiness(Probe::http("/healthz"))
+            // Pods do not run as root unless that is asked for.
+            .user("65532:65532")
             .stop_grace(Duration::from_secs(1));
         if change > 0 && n == services / 2 {
             service = service.env("CHANGE", change.to_string());
