@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use deploykit_core::model::{AppName, ServiceName, Signal};
+use deploykit_core::model::{AppName, ServiceName};
 use deploykit_core::{Error, ErrorKind, ResolvedApp, Result};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::config::K8sConfig;
-use crate::execute::made_for;
+use crate::execute::{give_signal, make_alike};
 use crate::images::Images;
 use crate::labels;
 use crate::objects::{self, Manifest, Part};
@@ -97,19 +97,12 @@ async fn manifests(
         }
         let template = there.data["spec"]["template"].clone();
         let template: Option<PodTemplateSpec> = serde_json::from_value(template).ok();
-        if let Some((hash, revision)) = template.as_ref().and_then(made_for)
-            && hash.matches(&part.template)
-        {
-            (part.hash, part.revision) = (hash, revision);
-            if kind == "Deployment" {
-                part.deployment = object.clone();
-            }
+        let alike = template.is_some_and(|template| make_alike(&mut part, &template));
+        if alike && kind == "Deployment" {
+            part.deployment = object.clone();
         }
     }
-    let signal = part.template.stop_signal;
-    if signal != Signal::Term {
-        part.image = images.with_stop_signal(&part.image, signal).await?;
-    }
+    give_signal(&mut part, images).await?;
     objects::service(&part)
 }
 

@@ -95,13 +95,19 @@ pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
     let drift = BTreeMap::new();
     let mut goals = Goals { target: &target, before, seen: &seen, runs, drift };
     let mut steps = goals.steps();
-    let is_due = |name: &ServiceName| {
-        steps.iter().any(|step| matches!(&step.goal, Goal::Service(due) if due == name))
-    };
-    let services: Vec<ServiceName> =
-        target.app.services.keys().filter(|name| !is_due(name)).cloned().collect();
-    if !services.is_empty() {
-        goals.drift = deployer.backend.drift(&target, &services).await?;
+    let due: BTreeSet<&ServiceName> = steps
+        .iter()
+        .filter_map(|step| match &step.goal {
+            Goal::Service(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let others = target.app.services.keys().filter(|name| !due.contains(name));
+    let others: Vec<ServiceName> = others.cloned().collect();
+    if !others.is_empty() {
+        goals.drift = deployer.backend.drift(&target, &others).await?;
+    }
+    if !goals.drift.is_empty() {
         steps = goals.steps();
     }
     let recorded =

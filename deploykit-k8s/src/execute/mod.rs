@@ -74,23 +74,9 @@ impl Work<'_> {
             .into_iter()
             .filter_map(|set| Some(some::<DaemonSetSpec>(set.spec)?.template));
         for template in replica_sets.chain(stateful_sets).chain(daemon_sets) {
-            if let Some((hash, revision)) = made_for(&template)
-                && hash.matches(&part.template)
-            {
-                part.hash = hash;
-                part.revision = revision;
-            }
+            make_alike(&mut part, &template);
         }
-        if part.template.stop_signal != Signal::Term {
-            if !part.pushes_image() {
-                let message = "Kubernetes ends containers by the signal that their image names; set \
-                               STOPSIGNAL in the image and leave `stop_signal` out";
-                return Err(error(ErrorKind::Unsupported, "make the objects", message)
-                    .with("service", self.name));
-            }
-            let signal = part.template.stop_signal;
-            part.image = self.images.with_stop_signal(&part.image, signal).await?;
-        }
+        give_signal(&mut part, self.images).await?;
         Ok(part)
     }
 
@@ -102,8 +88,36 @@ impl Work<'_> {
     }
 }
 
+/// Makes a part to the letter like pods that are made from the same template. Returns whether these
+/// are.
+pub(crate) fn make_alike(part: &mut Part<'_>, pods: &PodTemplateSpec) -> bool {
+    let Some((hash, revision)) = made_for(pods) else { return false };
+    let alike = hash.matches(&part.template);
+    if alike {
+        (part.hash, part.revision) = (hash, revision);
+    }
+    alike
+}
+
+/// Names the image that has the stop signal of the template.
+pub(crate) async fn give_signal(part: &mut Part<'_>, images: &Images) -> Result<()> {
+    let signal = part.template.stop_signal;
+    if signal == Signal::Term {
+        return Ok(());
+    }
+    if !part.pushes_image() {
+        let message = "Kubernetes ends containers by the signal that their image names; set \
+                       STOPSIGNAL in the image and leave `stop_signal` out";
+        return Err(
+            error(ErrorKind::Unsupported, "make the objects", message).with("service", part.name)
+        );
+    }
+    part.image = images.with_stop_signal(&part.image, signal).await?;
+    Ok(())
+}
+
 /// The hash and the revision that the pods of a template carry.
-pub(crate) fn made_for(template: &PodTemplateSpec) -> Option<(deploykit_core::SpecHash, u64)> {
+fn made_for(template: &PodTemplateSpec) -> Option<(deploykit_core::SpecHash, u64)> {
     let metadata = template.metadata.as_ref()?;
     let hash = metadata.annotations.as_ref()?.get(labels::HASH)?;
     let revision = metadata.labels.as_ref()?.get(labels::REVISION)?.parse().ok()?;
