@@ -16,7 +16,7 @@ use std::time::{Instant, SystemTime};
 
 use compose::Compose;
 use deploykit::Deployer;
-use deploykit_benches::{Goal, Result, median, ratio};
+use deploykit_benches::{Goal, Result, compare};
 use engine::Engine;
 use ours::Kind;
 
@@ -91,13 +91,6 @@ fn seconds(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     let start = Instant::now();
     work()?;
     Ok(start.elapsed().as_secs_f64())
-}
-
-/// The median of the ratios of each round, with what they are made of.
-fn compare(name: &str, rounds: &[(f64, f64)], over: &str, goal: Goal) {
-    let (ours, theirs) = (median(rounds.iter().map(|r| r.0)), median(rounds.iter().map(|r| r.1)));
-    println!("# {name}: {:.0} ms, {over} {:.0} ms", ours * 1e3, theirs * 1e3);
-    ratio(name, median(rounds.iter().map(|r| r.0 / r.1)), goal);
 }
 
 impl Bench {

@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use cluster::Cluster;
-use deploykit_benches::{Goal, Result, deployctl, median, peer, ratio};
+use deploykit_benches::{Goal, Result, compare, deployctl, peer};
 use ours::Ours;
 use theirs::{Helm, Kubectl, manifests};
 
@@ -137,11 +137,4 @@ async fn run() -> Result<()> {
     compare("k8s_ready_20", &ready, "bare calls and a watch", Goal::AtMost(1.1));
     compare("k8s_bad_image_to_diagnosis", &bad, "a bare watch", Goal::AtMost(1.2));
     Ok(())
-}
-
-/// The median of the ratios of each round, with what they are made of.
-fn compare(name: &str, rounds: &[(f64, f64)], over: &str, goal: Goal) {
-    let (ours, theirs) = (median(rounds.iter().map(|r| r.0)), median(rounds.iter().map(|r| r.1)));
-    println!("# {name}: {:.0} ms, {over} {:.0} ms", ours * 1e3, theirs * 1e3);
-    ratio(name, median(rounds.iter().map(|r| r.0 / r.1)), goal);
 }

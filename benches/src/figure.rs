@@ -29,6 +29,14 @@ fn line(name: &str, value: f64, goal: Goal) -> String {
     format!("RATIO {name} {value:.3} {goal}")
 }
 
+/// Prints a figure of several rounds, of our seconds and those of the baseline `over` each: the
+/// median of the ratios, and what it is made of.
+pub fn compare(name: &str, rounds: &[(f64, f64)], over: &str, goal: Goal) {
+    let (ours, theirs) = (median(rounds.iter().map(|r| r.0)), median(rounds.iter().map(|r| r.1)));
+    println!("# {name}: {:.0} ms, {over} {:.0} ms", ours * 1e3, theirs * 1e3);
+    ratio(name, median(rounds.iter().map(|r| r.0 / r.1)), goal);
+}
+
 /// The middle value; of an even number the mean of both in the middle. Not a number where there
 /// are none.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {

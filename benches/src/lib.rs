@@ -6,7 +6,7 @@ mod peer;
 mod process;
 
 pub use deployctl::deployctl;
-pub use figure::{Goal, median, ratio};
+pub use figure::{Goal, compare, median, ratio};
 pub use peer::peer;
 pub use process::{ProcessGuard, cpu_seconds, resident_mib};
 
