@@ -82,7 +82,16 @@ impl Spec {
     /// # Errors
     /// `AlreadyExists` where the name is somebody else's.
     pub(crate) async fn ensure(self, engine: &Engine, app: &AppName) -> Result<()> {
-        const MAKE: &str = "start an agent";
+        let name = self.name.clone();
+        self.create(engine, app).await?;
+        start(engine, &name).await
+    }
+
+    /// Makes the container, where there is none of ours of that name.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where the name is somebody else's.
+    pub(crate) async fn create(self, engine: &Engine, app: &AppName) -> Result<()> {
         let exposed: Vec<String> = self.ports.keys().cloned().collect();
         let networking = self.network.as_ref().map(|(network, aliases)| NetworkingConfig {
             endpoints_config: Some(HashMap::from([(
@@ -108,9 +117,13 @@ impl Spec {
             networking_config: networking,
             ..ContainerCreateBody::default()
         };
-        engine.create(app, &self.name, body).await?;
-        engine.api.start_container(&self.name, None).await.tried(MAKE)
+        engine.create(app, &self.name, body).await.map(drop)
     }
+}
+
+/// Starts an agent's container, where it does not run.
+pub(crate) async fn start(engine: &Engine, name: &str) -> Result<()> {
+    engine.api.start_container(name, None).await.tried("start an agent")
 }
 
 /// Copies the agent's program from one container into another.

@@ -159,24 +159,53 @@ impl Keepers {
             return Err(missing(app));
         }
         let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref()).await?;
-        self.engine.ensure_network(app, &names::app_network(app), &[]).await?;
+        let mine = format!("{:016x}", fastrand::u64(..));
+        let mut labels = names::labels(app, Role::State);
+        labels.insert(names::MADE_AS.to_owned(), mine.clone());
         let volume = agent::Volume {
             name: names::state(app),
             target: STATE,
-            labels: names::labels(app, Role::State),
+            labels,
             options: HashMap::new(),
         };
+        let keeper = names::keeper(app);
         agent::Spec {
-            name: names::keeper(app),
+            name: keeper.clone(),
             labels: names::labels(app, Role::Keeper),
             image,
             volume: Some(volume),
             network: Some((names::app_network(app), Vec::new())),
             ports: HashMap::new(),
         }
-        .ensure(&self.engine, app)
+        .create(&self.engine, app)
         .await?;
+        // Its volume is in use from here on, and stays. Was it made by this, then somebody has
+        // removed the app since it was looked for, and there is nothing to bring back.
+        if !new && self.made_as(app).await?.as_ref() == Some(&mine) {
+            self.take_back(app).await?;
+            self.known().remove(app);
+            return Err(missing(app));
+        }
+        self.engine.ensure_network(app, &names::app_network(app), &[]).await?;
+        agent::start(&self.engine, &keeper).await?;
         networks::join_keeper(&self.engine, app).await
+    }
+
+    /// What the volume of a keeper was marked with by who made it.
+    async fn made_as(&self, app: &AppName) -> Result<Option<String>> {
+        let found = self.engine.api.inspect_volume(&names::state(app)).await.optional(REACH)?;
+        Ok(found.and_then(|mut volume| volume.labels.remove(names::MADE_AS)))
+    }
+
+    /// Removes a keeper that was made in vain, unless somebody has started it meanwhile.
+    async fn take_back(&self, app: &AppName) -> Result<()> {
+        let options = RemoveContainerOptionsBuilder::new().v(true).build();
+        match self.engine.api.remove_container(&names::keeper(app), Some(options)).await {
+            // It runs, or is being removed.
+            Err(cause) if status(&cause) == Some(409) => return Ok(()),
+            removed => removed.optional(REMOVE)?,
+        };
+        self.remove_around(app).await.map(drop)
     }
 
     /// Removes the keeper of an app of which nothing is left, and all that lay around it.
@@ -223,6 +252,11 @@ impl Keepers {
         let _making = self.making.lock().await;
         self.known().remove(app);
         self.engine.remove(&names::keeper(app)).await?;
+        self.remove_around(app).await
+    }
+
+    /// Removes what a keeper without a container had. Returns whether there is none again.
+    async fn remove_around(&self, app: &AppName) -> Result<bool> {
         let options = RemoveVolumeOptionsBuilder::new().build();
         match self.engine.api.remove_volume(&names::state(app), Some(options)).await {
             // It is in use.

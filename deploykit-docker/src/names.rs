@@ -24,6 +24,8 @@ pub(crate) const PROBES: &str = "io.deploykit.probes";
 pub(crate) const PORTS: &str = "io.deploykit.ports";
 /// The container that keeps an instance's secrets in memory.
 pub(crate) const HOLDER: &str = "io.deploykit.secrets";
+/// What tells who made a volume, of several that wanted it at once: a mark of their own.
+pub(crate) const MADE_AS: &str = "io.deploykit.made-as";
 
 /// Who has made it.
 pub(crate) const US: &str = "deploykit";
