@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use common::docker;
 use deploykit_conformance::{apps, testapp};
@@ -16,7 +17,8 @@ use deploykit_core::model::{
     Publish, Resources, SecretName, Service, Update, VolumeScope,
 };
 use deploykit_core::{
-    Applied, Change, Deployer, Error, ErrorKind, Plan, Reason, Result, SecretValue, Silent,
+    Applied, Change, Deployer, Error, ErrorKind, Orchestrator, Plan, Reason, Result, SecretValue,
+    Silent,
 };
 use deploykit_docker::{DockerConfig, Host};
 use libtest_mimic::{Arguments, Trial};
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         trial("nothing_is_left_after_down", |bed| bed.run(nothing_is_left_after_down)),
+        trial("who_looks_brings_nothing_back", |bed| bed.run(who_looks_brings_nothing_back)),
         trial("what_was_removed_by_hand_is_drift", |bed| bed.run(removed_by_hand_is_drift)),
         trial("names_of_others_are_left_alone", |bed| bed.run(names_of_others_are_left_alone)),
         trial("a_secret_shows_nowhere", |bed| bed.run(a_secret_shows_nowhere)),
@@ -147,6 +150,37 @@ async fn nothing_is_left_after_down(bed: Arc<Bed>, deployer: Deployer) {
     assert!(kept.len() == 1 && kept[0].contains(".volume.data"), "{kept:?}");
     down(&deployer, &bed.app, true).await.unwrap();
     assert_eq!(bed.all(), [] as [&str; 0]);
+}
+
+/// Another process looks at the app all the time while it comes and goes.
+async fn who_looks_brings_nothing_back(bed: Arc<Bed>, deployer: Deployer) {
+    let config = DockerConfig::new(bed.host.clone()).agent(common::agent()).keys(bed.keys.path());
+    let other: Arc<dyn Orchestrator> = Arc::new(deploykit_docker::open(config).await.unwrap());
+    let app = bed.app.clone();
+    let looks = tokio::spawn(async move {
+        let mut seen = 0_usize;
+        loop {
+            seen += usize::from(other.state().apps().await.unwrap().contains(&app));
+            seen += other.secrets().list(&app).await.unwrap().len();
+            if other.state().get(&app, "none").await.unwrap().is_some() {
+                return seen;
+            }
+        }
+    });
+    let name = SecretName::new("key").unwrap();
+    for _ in 0..5 {
+        let secrets = deployer.backend().secrets();
+        let version = secrets.put(&bed.app, &name, SecretValue::new("a value")).await.unwrap();
+        secrets.delete(&bed.app, &name, &[version]).await.unwrap();
+        // What the other one has made in vain it takes back.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while !bed.all().is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(bed.all(), Vec::<String>::new());
+    }
+    assert!(!looks.is_finished(), "looking went on: {:?}", looks.await);
+    looks.abort();
 }
 
 async fn an_image_of_files_runs(bed: Arc<Bed>, deployer: Deployer) {

@@ -12,7 +12,7 @@ use deploykit_core::{Error, ErrorKind, Fence, Result};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::program;
 use super::protocol::*;
@@ -23,6 +23,10 @@ use crate::wire::{Connection, Lost, decode, decode_answer, encode, read_frame, w
 const CONNECT: Duration = Duration::from_secs(30);
 /// How long an agent may take to say its first word.
 const FIRST_WORD: Duration = Duration::from_secs(10);
+/// How long, and how far apart, an agent is asked that is just ending or coming up: what carries
+/// the stream may say so in words of its own.
+const BETWEEN: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long an answer may take, beyond what the request itself waits for.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -244,13 +248,19 @@ impl Client {
         if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(Arc::clone(connection));
         }
-        let stream = timeout(CONNECT, (self.0.connect)())
-            .await
-            .map_err(|_| unavailable(format!("no connection within {} s", CONNECT.as_secs())))??;
-        let connection = timeout(FIRST_WORD, greet(stream)).await.map_err(|_| {
-            unavailable(format!("it said nothing within {} s", FIRST_WORD.as_secs()))
-        })??;
-        Ok(Arc::clone(slot.insert(Arc::new(connection))))
+        let until = Instant::now() + BETWEEN;
+        loop {
+            let stream = timeout(CONNECT, (self.0.connect)()).await.map_err(|_| {
+                unavailable(format!("no connection within {} s", CONNECT.as_secs()))
+            })??;
+            let greeted = timeout(FIRST_WORD, greet(stream)).await.map_err(|_| {
+                unavailable(format!("it said nothing within {} s", FIRST_WORD.as_secs()))
+            })?;
+            match greeted {
+                Err(e) if e.is_retryable() && Instant::now() < until => sleep(PAUSE).await,
+                greeted => return Ok(Arc::clone(slot.insert(Arc::new(greeted?)))),
+            }
+        }
     }
 
     async fn forget(&self, lost: &Arc<Connection>) {
