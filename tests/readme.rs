@@ -61,6 +61,7 @@ fn table(backends: &[(&str, &Capabilities)]) -> String {
     row("a late deployer's changes", &|c| word(&c.fencing));
     row("instances outlive the deployer", &|c| yes(c.survives_deployer));
     row("secrets can be read back", &|c| yes(c.secrets_readable));
+    row("commands can have a terminal", &|c| yes(c.terminals));
     let known: BTreeSet<Feature> = Feature::ALL.iter().copied().collect();
     for feature in known {
         row(&format!("`{}`", word(&feature)), &|c| yes(c.has(feature)));

@@ -22,6 +22,9 @@ pub struct Capabilities {
     pub survives_deployer: bool,
     /// Whether a secret's value can be read back.
     pub secrets_readable: bool,
+    /// Whether a command beside an instance can have a [terminal](crate::Terminal). Default no.
+    #[serde(default)]
+    pub terminals: bool,
     /// The parts of the model that it honours beyond those that every backend does.
     pub features: BTreeSet<Feature>,
 }
@@ -39,6 +42,7 @@ impl Capabilities {
             controllers: false,
             survives_deployer: true,
             secrets_readable: true,
+            terminals: false,
             features: features.into_iter().collect(),
         }
     }

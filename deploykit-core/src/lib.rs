@@ -23,6 +23,7 @@ mod revision;
 mod runtime;
 mod secret;
 mod state;
+mod terminal;
 
 pub use capability::{Capabilities, Fencing, SelfHeal};
 pub use deployer::{AppSecrets, Applied, Deployer, Status};
@@ -48,3 +49,4 @@ pub use revision::{Outcome, Revision};
 pub use runtime::{InstanceSpec, Runtime};
 pub use secret::{SecretStore, SecretValue};
 pub use state::{Entry, Expected, Fence, Lease, StateStore};
+pub use terminal::{Terminal, TerminalInput, TerminalSize, TerminalUser};

@@ -18,6 +18,7 @@ use crate::plan::Step;
 use crate::resolved::ResolvedApp;
 use crate::secret::SecretStore;
 use crate::state::{Fence, StateStore};
+use crate::terminal::Terminal;
 
 /// A backend. Those with controllers of their own (Kubernetes, Swarm) implement it; hosts without
 /// one implement [`Runtime`](crate::Runtime) and are made one by
@@ -176,20 +177,24 @@ pub enum OutputStream {
 }
 
 /// A command to run beside an instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct ExecRequest {
     /// The program and its arguments; no shell is involved.
     pub command: Vec<String>,
-    /// What it reads on standard input, to the end.
-    #[serde(default)]
+    /// What it reads on standard input, to the end. Empty where there is a terminal.
     pub stdin: Vec<u8>,
+    /// A terminal, which is its standard input and both its outputs: what it writes is then all of
+    /// [`OutputStream::Stdout`]. Only for backends whose [capabilities](Capabilities::terminals)
+    /// say so.
+    pub terminal: Option<Terminal>,
 }
 
 impl ExecRequest {
     /// Runs `command` with nothing on standard input.
     pub fn new<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
-        Self { command: command.into_iter().map(Into::into).collect(), stdin: Vec::new() }
+        let command = command.into_iter().map(Into::into).collect();
+        Self { command, stdin: Vec::new(), terminal: None }
     }
 }
 

@@ -18,6 +18,7 @@ const PATIENCE: u64 = 120;
 #[derive(Clone, Debug)]
 pub(crate) struct Engine {
     pub(crate) api: Docker,
+    pub(crate) transport: Arc<Transport>,
     /// The engine's own id.
     pub(crate) id: String,
     pub(crate) seen: Arc<Seen>,
@@ -33,8 +34,9 @@ impl Engine {
         const OPEN: &str = "open the docker backend";
         let transport = Transport::new(host.clone());
         let (major_version, minor_version) = VERSION;
+        let calls = Arc::clone(&transport);
         let api = Docker::connect_with_custom_transport(
-            move |request| Arc::clone(&transport).call(request),
+            move |request| Arc::clone(&calls).call(request),
             Some("http://docker"),
             PATIENCE,
             &ClientVersion { major_version, minor_version },
@@ -71,7 +73,7 @@ impl Engine {
         let info = api.info().await.tried(OPEN)?;
         let id = info.id.unwrap_or_else(|| host.to_string());
         let seen = Arc::new(Seen::new(api.clone()));
-        Ok(Self { api, id, seen, turns: Arc::default() })
+        Ok(Self { api, transport, id, seen, turns: Arc::default() })
     }
 
     /// A turn in making something that several calls may want at once.

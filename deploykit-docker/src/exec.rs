@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::engine::Engine;
 use crate::error::{Mapped as _, engine, error};
-use crate::names;
+use crate::{names, terminal};
 
 const RUN: &str = "run a command";
 
@@ -30,6 +30,9 @@ pub(crate) async fn run(
     let labels = there.and_then(|container| container.config?.labels).unwrap_or_default();
     if !names::are_ours(&labels, app) {
         return Err(missing());
+    }
+    if let Some(terminal) = request.terminal {
+        return terminal::run(of, &name, request.command, terminal).await;
     }
     let options = CreateExecOptions {
         attach_stdin: Some(!request.stdin.is_empty()),
@@ -68,7 +71,7 @@ pub(crate) async fn run(
 }
 
 /// How the command has ended.
-async fn ended(of: &Engine, id: &str) -> Result<ExecOutput, Error> {
+pub(crate) async fn ended(of: &Engine, id: &str) -> Result<ExecOutput, Error> {
     // The output may end a moment before the engine has noticed the end of the process.
     for _ in 0..50 {
         let state = of.api.inspect_exec(id).await.tried(RUN)?;

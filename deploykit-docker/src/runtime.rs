@@ -50,7 +50,9 @@ const LOOKS: u32 = 5;
 
 /// What this backend declares, the same on every engine that it supports.
 pub fn capabilities() -> Capabilities {
-    Capabilities::new(SelfHeal::Engine, Fencing::Detect, FEATURES)
+    let mut capabilities = Capabilities::new(SelfHeal::Engine, Fencing::Detect, FEATURES);
+    capabilities.terminals = true;
+    capabilities
 }
 
 /// A Docker engine as a backend.

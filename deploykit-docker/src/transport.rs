@@ -13,10 +13,11 @@ use bollard::BollardRequest;
 use bollard::errors::Error;
 use bytes::Bytes;
 use futures_util::Stream;
-use http_body_util::{Either, Full, StreamBody};
+use http_body_util::{BodyExt as _, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Method, Response, Uri, header};
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Response, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -54,6 +55,12 @@ pub(crate) struct Transport {
     looks: Semaphore,
     /// Whether the engine has ever answered.
     reached: std::sync::atomic::AtomicBool,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").field("host", &self.host).finish_non_exhaustive()
+    }
 }
 
 impl Transport {
@@ -126,6 +133,31 @@ impl Transport {
                 }
             }
         }
+    }
+
+    /// Makes a call of the client library's own kind that turns its connection into one of bytes.
+    pub(crate) async fn upgrade(
+        self: Arc<Self>,
+        path: &str,
+        json: String,
+    ) -> Result<Upgraded, Error> {
+        let request = hyper::Request::post(path)
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "tcp")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Either::Left(Full::from(json)))
+            .map_err(io::Error::other)?;
+        let answer = self.call(request).await?;
+        let status_code = answer.status().as_u16();
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(hyper::upgrade::on(answer).await?);
+        }
+        let said = answer.into_body().collect().await?.to_bytes();
+        let message = serde_json::from_slice::<serde_json::Value>(&said)
+            .ok()
+            .and_then(|said| Some(said.get("message")?.as_str()?.to_owned()))
+            .unwrap_or_else(|| String::from_utf8_lossy(&said).into_owned());
+        Err(Error::DockerResponseServerError { status_code, message })
     }
 
     /// A connection, and how it has ended where it has not been used before.

@@ -17,10 +17,11 @@ use deploykit_core::model::{
     Publish, Resources, SecretName, Service, Update, VolumeScope,
 };
 use deploykit_core::{
-    Applied, Change, Deployer, Error, ErrorKind, Orchestrator, Plan, Reason, Result, SecretValue,
-    Silent,
+    Applied, Change, Deployer, Error, ErrorKind, ExecRequest, Orchestrator, Plan, Reason, Result,
+    SecretValue, Silent, Terminal, TerminalInput, TerminalSize,
 };
 use deploykit_docker::{DockerConfig, Host};
+use futures_util::StreamExt as _;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         trial("an_image_that_has_gone_is_named", |bed| bed.run(an_image_that_has_gone)),
         trial("a_missing_secret_is_named", |bed| bed.run(a_missing_secret_is_named)),
         trial("secrets_that_are_lost_are_drift", |bed| bed.run(lost_secrets_are_drift)),
+        trial("a_command_ends_with_its_terminal", |bed| bed.run(ends_with_its_terminal)),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -424,4 +426,33 @@ async fn lost_secrets_are_drift(bed: Arc<Bed>, deployer: Deployer) {
     let seen = deployer.status(&bed.app).await.unwrap().observation;
     assert!(seen.instances.iter().all(|instance| instance.ready), "{seen:?}");
     assert_eq!(bed.docker(&["ps", "-q", "--filter", &ours, "--filter", role]).len(), 1);
+}
+
+/// The engine itself would leave it running.
+async fn ends_with_its_terminal(bed: Arc<Bed>, deployer: Deployer) {
+    let web = apps::service("web", &image(), "1");
+    up(&deployer, bed.app().service(web).validate().unwrap()).await.unwrap();
+    let seen = deployer.status(&bed.app).await.unwrap().observation;
+    let instance = &seen.instances[0].id;
+    let ours = format!("label=io.deploykit.app={}", bed.app);
+    let role = "label=io.deploykit.role=instance";
+    let container = bed.docker(&["ps", "-q", "--filter", &ours, "--filter", role]).remove(0);
+    let processes = || bed.docker(&["top", &container, "-o", "pid"]).len();
+    let before = processes();
+    let program = std::env::current_exe().unwrap();
+    let program = format!("/usr/local/bin/{}", program.file_name().unwrap().display());
+    let mut request = ExecRequest::new([&program, testapp::WORD, "exec", "terminal"]);
+    let (terminal, user) = Terminal::new(TerminalSize { columns: 80, rows: 24 });
+    request.terminal = Some(terminal);
+    let mut said = deployer.exec(&bed.app, instance, request).await.unwrap();
+    assert!(user.send(TerminalInput::Keys(b"size\r".to_vec())).await);
+    said.next().await.unwrap().unwrap();
+    assert_eq!(processes(), before + 1);
+    drop(said);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while processes() > before {
+        assert!(std::time::Instant::now() < deadline, "it runs on");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(!user.send(TerminalInput::Keys(vec![3])).await, "nobody is there");
 }

@@ -1,5 +1,6 @@
 //! A command beside an instance: a child of the caller, with the instance's environment.
 
+use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use crate::client::Client;
 use crate::error::BACKEND;
 use crate::protocol::{Request, Surroundings};
+use crate::terminal;
 
 /// How much output may wait for a slow reader, in pieces of 16 KiB at most.
 const BACKLOG: usize = 16;
@@ -50,21 +52,32 @@ pub(crate) async fn run(
         return Err(failed(ErrorKind::Invalid, "the command is empty; name a program".into()));
     };
     let asked = Request::Surroundings { app: app.clone(), instance: instance.to_owned() };
-    let Surroundings { env, workdir } = client.call(asked).await?;
-    let mut child = Command::new(program)
-        .args(args)
-        .env_clear()
-        .envs(env)
-        .current_dir(workdir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| failed(ErrorKind::Failed, format!("`{program}` cannot be executed: {e}")))?;
+    let Surroundings { mut env, workdir } = client.call(asked).await?;
+    let cannot =
+        |e: io::Error| failed(ErrorKind::Failed, format!("`{program}` cannot be executed: {e}"));
     let (sender, output) = mpsc::channel(BACKLOG);
     let mut tasks = JoinSet::new();
+    let mut command = match request.terminal {
+        Some(terminal) => {
+            let prepared = terminal::prepare(program, args, terminal.size()).map_err(cannot)?;
+            env.entry("TERM".into()).or_insert_with(|| "xterm".into());
+            env.insert(terminal::VARIABLE.into(), "1".into());
+            tasks.spawn(terminal::type_in(terminal, prepared.input));
+            tasks.spawn(forward(prepared.output, OutputStream::Stdout, sender.clone()));
+            prepared.command
+        }
+        None => {
+            let mut command = Command::new(program);
+            command.args(args).process_group(0);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+        }
+    };
+    command.env_clear();
+    command.envs(env).current_dir(workdir).kill_on_drop(true);
+    let mut child = command.spawn().map_err(cannot)?;
+    // With it go our copies of the terminal's other end, which would keep its output open.
+    drop(command);
     if let Some(mut stdin) = child.stdin.take() {
         tasks.spawn(async move {
             // A command that does not read to the end is free to do so.
@@ -75,8 +88,9 @@ pub(crate) async fn run(
         tasks.spawn(forward(stdout, OutputStream::Stdout, sender.clone()));
     }
     if let Some(stderr) = child.stderr.take() {
-        tasks.spawn(forward(stderr, OutputStream::Stderr, sender));
+        tasks.spawn(forward(stderr, OutputStream::Stderr, sender.clone()));
     }
+    drop(sender);
     let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
     let running = Running { child, group, output, _tasks: tasks };
     let next = |running: Option<Running>| async move {

@@ -50,6 +50,7 @@ mod runtime;
 mod server;
 mod stores;
 mod supervisor;
+mod terminal;
 
 pub use autostart::{Scope, systemd_unit};
 pub use config::{Lifetime, LocalConfig};

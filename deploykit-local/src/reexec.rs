@@ -19,6 +19,7 @@ use crate::folder::Folder;
 use crate::logs;
 use crate::server::Server;
 use crate::supervisor::Supervisor;
+use crate::terminal;
 
 /// The variable that makes [`init`] a supervisor.
 pub(crate) const VARIABLE: &str = "DEPLOYKIT_SUPERVISE";
@@ -52,7 +53,7 @@ enum Report {
 
 /// Lets this program serve as its own supervisor: to be called first in `main`, before anything
 /// else is started. It returns at once, unless this very process is to be a supervisor: then it
-/// serves, and ends the process.
+/// serves, and ends the process. Likewise it becomes the command that shall run in a terminal.
 ///
 /// ```
 /// deploykit_local::init();
@@ -60,6 +61,10 @@ enum Report {
 /// ```
 pub fn init() {
     INITIALISED.store(true, Ordering::Relaxed);
+    if std::env::var_os(terminal::VARIABLE).is_some() {
+        eprintln!("{}", terminal::become_command());
+        std::process::exit(127);
+    }
     if let Some(orders) = std::env::var_os(VARIABLE) {
         let code = match serde_json::from_slice(orders.as_encoded_bytes()) {
             // On a thread of its own: `main` may run within a tokio runtime already.
@@ -77,9 +82,14 @@ pub fn init() {
     }
 }
 
+/// Whether this program can be executed again.
+pub(crate) fn is_initialised() -> bool {
+    INITIALISED.load(Ordering::Relaxed)
+}
+
 /// Refuses a detached supervisor where the program could not serve as one.
 pub(crate) fn check_init() -> Result<()> {
-    if INITIALISED.load(Ordering::Relaxed) {
+    if is_initialised() {
         return Ok(());
     }
     let message = "instances that outlive this program need a supervisor, which is this program executed again: \

@@ -66,6 +66,7 @@ impl Local {
         let mut capabilities =
             Capabilities::new(SelfHeal::WhileHosted, Fencing::Enforced, FEATURES);
         capabilities.survives_deployer = config.lifetime == Lifetime::Detached;
+        capabilities.terminals = reexec::is_initialised();
         let (starter, program) = match config.lifetime {
             Lifetime::Detached => (Starter::Client { keys: config.keys }, None),
             Lifetime::Program => {

@@ -8,15 +8,19 @@ use deploykit::{Deployer, Error, ErrorKind, ExecOutput, ExecRequest, Exit, Outpu
 use futures_util::StreamExt;
 
 use crate::file::failed;
+use crate::terminal::Raw;
 
 #[derive(clap::Args)]
 pub struct ExecArguments {
     app: AppName,
     /// An instance, or a service: then one of its ready instances.
     target: String,
-    /// Hand standard input to the command, read to its end.
+    /// Hand standard input to the command, read to its end; or with `-t` as it is typed.
     #[arg(short = 'i', long)]
     stdin: bool,
+    /// Run the command in this terminal.
+    #[arg(short = 't', long)]
+    tty: bool,
     /// The program and its arguments.
     #[arg(required = true, last = true)]
     command: Vec<String>,
@@ -26,11 +30,19 @@ impl ExecArguments {
     pub async fn run(&self, deployer: &Deployer) -> Result<ExitCode> {
         let instance = self.instance(deployer).await?;
         let mut request = ExecRequest::new(&self.command);
-        if self.stdin {
+        // Until it is dropped, the terminal leaves everything to the command's.
+        let mut raw = None;
+        if self.tty {
+            let (begun, terminal) = Raw::begin()?;
+            (raw, request.terminal) = (Some(begun), Some(terminal));
+        } else if self.stdin {
             let read = stdin().read_to_end(&mut request.stdin);
             read.map_err(|e| failed("read", "standard input", e))?;
         }
         let mut outputs = deployer.exec(&self.app, &instance, request).await?;
+        if let Some(raw) = &raw {
+            raw.attend()?;
+        }
         while let Some(output) = outputs.next().await {
             let written = match output? {
                 ExecOutput::Output(OutputStream::Stdout, bytes) => {

@@ -19,6 +19,7 @@ mod image;
 mod look;
 mod output;
 mod secret;
+mod terminal;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -10,6 +10,7 @@ mod images;
 mod life;
 mod plans;
 mod secrets;
+mod terminal;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,14 @@
 //! Commands beside instances.
 
-use deploykit_core::{ErrorKind, ExecOutput, ExecRequest, Exit, OutputStream};
-use futures_util::TryStreamExt;
+use deploykit_core::{
+    ErrorKind, ExecOutput, ExecRequest, Exit, OutputStream, Result, Terminal, TerminalInput,
+    TerminalSize, TerminalUser,
+};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::time::timeout;
 
-use crate::test::Test;
+use crate::test::{PATIENCE, Test};
 
 /// Runs a command beside the only instance of `web`: standard output, and how it ended.
 async fn run(t: &Test, request: ExecRequest) -> (String, Exit) {
@@ -53,4 +58,105 @@ pub(super) async fn what_cannot_be_run_is_told(t: &Test) {
         assert!(!exit.is_success(), "{said:?}");
     }
     assert_eq!(t.ids("web").await, [id], "the instance is none the worse");
+}
+
+const FIRST: TerminalSize = TerminalSize { columns: 101, rows: 31 };
+const SECOND: TerminalSize = TerminalSize { columns: 77, rows: 22 };
+
+fn terminal(t: &Test) -> (ExecRequest, TerminalUser) {
+    let (terminal, user) = Terminal::new(FIRST);
+    let mut request = ExecRequest::new(t.command(&["terminal"]));
+    request.terminal = Some(terminal);
+    (request, user)
+}
+
+/// A command at whose terminal the test sits.
+struct Sitting {
+    user: TerminalUser,
+    said: BoxStream<'static, Result<ExecOutput>>,
+    text: String,
+}
+
+impl Sitting {
+    async fn begin(t: &Test) -> Self {
+        let (request, user) = terminal(t);
+        let id = t.ids("web").await.remove(0);
+        let said = t.deployer().exec(t.name(), &id, request).await.unwrap();
+        Self { user, said, text: String::new() }
+    }
+
+    async fn press(&mut self, keys: &[u8]) {
+        assert!(self.user.send(TerminalInput::Keys(keys.to_vec())).await);
+    }
+
+    /// Reads on; how the command has ended, where it has.
+    async fn read(&mut self) -> Option<Exit> {
+        let said = timeout(PATIENCE, self.said.next()).await;
+        let said = said.unwrap_or_else(|_| panic!("it says no more than {:?}", self.text));
+        match said.expect("an exit comes last").unwrap() {
+            ExecOutput::Output(stream, bytes) => {
+                assert_eq!(stream, OutputStream::Stdout, "a terminal has one output");
+                self.text.push_str(&String::from_utf8_lossy(&bytes));
+                None
+            }
+            ExecOutput::Exit(exit) => Some(exit),
+        }
+    }
+
+    /// Asks the command for its terminal's size until it is this one.
+    async fn until(&mut self, size: TerminalSize) {
+        let wanted = format!("{} by {}\r\n", size.columns, size.rows);
+        while !self.text.ends_with(&wanted) {
+            self.text.clear();
+            self.press(b"size\r").await;
+            while !(self.text.contains(" by ") && self.text.ends_with("\r\n")) {
+                assert_eq!(self.read().await, None, "{:?}", self.text);
+            }
+            assert!(self.text.starts_with("size\r\n"), "echoed, and as lines: {:?}", self.text);
+        }
+    }
+
+    async fn end(mut self) -> Exit {
+        loop {
+            if let Some(exit) = self.read().await {
+                assert!(self.said.next().await.is_none(), "the exit comes last");
+                return exit;
+            }
+        }
+    }
+}
+
+pub(super) async fn a_terminal_is_one(t: &Test) {
+    t.up(t.web("1", 1)).await.unwrap();
+    let mut sitting = Sitting::begin(t).await;
+    sitting.until(FIRST).await;
+    assert!(sitting.user.send(TerminalInput::Size(SECOND)).await);
+    sitting.until(SECOND).await;
+    sitting.press(b"leave\r").await;
+    assert_eq!(sitting.end().await, Exit::Code(1));
+
+    let mut interrupted = Sitting::begin(t).await;
+    interrupted.until(FIRST).await;
+    interrupted.press(&[3]).await;
+    assert!(matches!(interrupted.end().await, Exit::Signal(2) | Exit::Code(130)), "by ^C");
+
+    let mut finished = Sitting::begin(t).await;
+    finished.until(FIRST).await;
+    finished.press(&[4]).await;
+    assert_eq!(finished.end().await, Exit::Code(0), "by the end of its input, ^D");
+
+    let (mut twice, _user) = terminal(t);
+    twice.stdin = b"size".to_vec();
+    let id = t.ids("web").await.remove(0);
+    let refused = t.deployer().exec(t.name(), &id, twice).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+}
+
+pub(super) async fn a_terminal_is_refused(t: &Test) {
+    t.up(t.web("1", 1)).await.unwrap();
+    let (request, user) = terminal(t);
+    let id = t.ids("web").await.remove(0);
+    let refused = t.deployer().exec(t.name(), &id, request).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert!(!user.send(TerminalInput::Size(SECOND)).await, "nobody is there");
 }

@@ -132,6 +132,10 @@ pub(crate) fn chosen(capabilities: &Capabilities) -> Vec<Behaviour> {
             healing::one_that_fails_its_liveness_probe_is_started_again,
         ]);
     }
+    chosen.extend(match capabilities.terminals {
+        true => behaviours![exec::a_terminal_is_one],
+        false => behaviours![exec::a_terminal_is_refused],
+    });
     if capabilities.has(Feature::RestartPolicies) {
         chosen.extend(behaviours![healing::one_that_shall_not_be_started_again_is_drift]);
     }

@@ -1,6 +1,6 @@
 //! What the test application does as a command beside an instance.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,7 +29,27 @@ fn command(words: &[&str]) -> io::Result<bool> {
         ["cat"] => drop(io::copy(&mut io::stdin().lock(), &mut out)?),
         ["false"] => return Ok(false),
         ["healthy"] => return healthy(),
+        ["terminal"] => return at_a_terminal(&mut out),
         _ => return Err(io::Error::other("not found")),
+    }
+    Ok(true)
+}
+
+/// Does what is typed at its terminal, line by line: `size` says the terminal's, `leave` fails.
+fn at_a_terminal(out: &mut impl Write) -> io::Result<bool> {
+    let stdout = io::stdout();
+    if !(io::stdin().is_terminal() && stdout.is_terminal() && io::stderr().is_terminal()) {
+        return Err(io::Error::other("not a terminal"));
+    }
+    for line in io::stdin().lock().lines() {
+        match line?.as_str() {
+            "size" => {
+                let size = rustix::termios::tcgetwinsize(&stdout)?;
+                writeln!(out, "{} by {}", size.ws_col, size.ws_row)?;
+            }
+            "leave" => return Ok(false),
+            other => writeln!(out, "{other:?} is no command")?,
+        }
     }
     Ok(true)
 }

@@ -14,7 +14,7 @@
 //! | `POST /grpc.health.v1.Health/Check` | the [gRPC health protocol](https://grpc.io/docs/guides/health-checking/) |
 //!
 //! On `PORT_TCP`, where that is set, it echoes bytes. As `testapp exec …` it is a command to run
-//! beside an instance: `env`, `echo WORDS`, `cat`, `false`, `healthy`.
+//! beside an instance: `env`, `echo WORDS`, `cat`, `false`, `healthy`, `terminal`.
 
 mod exec;
 mod http;

@@ -210,12 +210,31 @@ impl Deployer {
     }
 
     /// See [`Orchestrator::exec`].
+    ///
+    /// # Errors
+    /// Before anything is run: `Unsupported` for a terminal where the backend has none, `Invalid`
+    /// for a terminal and standard input at once.
     pub async fn exec(
         &self,
         app: &AppName,
         instance: &str,
         request: ExecRequest,
     ) -> Result<BoxStream<'static, Result<ExecOutput>>> {
+        if request.terminal.is_some() {
+            let refused = |kind, message| {
+                let error = Error::new(kind, "run a command in a terminal", message);
+                Err(error.on(self.backend.name()).with("instance", instance))
+            };
+            if !self.backend.capabilities().terminals {
+                let message = "this backend gives commands no terminal; run it without one";
+                return refused(ErrorKind::Unsupported, message);
+            }
+            if !request.stdin.is_empty() {
+                let message =
+                    "standard input is what is typed at the terminal; give it by one of both";
+                return refused(ErrorKind::Invalid, message);
+            }
+        }
         self.backend.exec(app, instance, request).await
     }
 }
