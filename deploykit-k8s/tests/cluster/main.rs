@@ -6,9 +6,12 @@ mod access;
 mod coordination;
 mod diagnosis;
 mod drift;
+mod images;
+mod raw;
 mod reach;
 mod registry;
 mod rendering;
+mod scale;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
         println!("skipped: {name} is not set; testbed/up kubernetes registry tells it");
         return ExitCode::SUCCESS;
     }
-    let trials = trials![
+    let mut trials = trials![
         access::the_role_edit_suffices,
         access::missing_rights_are_listed,
         access::credentials_come_from_a_program,
@@ -68,11 +71,18 @@ fn main() -> ExitCode {
         diagnosis::an_admission_that_refuses,
         drift::what_others_change_is_told_and_taken_back_where_that_is_allowed,
         drift::what_others_remove_is_made_again,
+        images::files_become_an_image_that_does_not_run_as_root,
+        raw::definitions_come_before_their_objects_and_go_after_them,
+        raw::a_definition_stays_while_others_use_it,
+        raw::a_name_of_somebody_else_is_not_taken,
         reach::a_route_has_its_certificate,
         reach::who_reaches_whom_is_written_down,
         registry::pods_are_found_with_their_zone_while_they_are_ready,
         rendering::the_api_server_takes_it_strictly,
     ];
+    // Long, and alone: `testbed/soak kubernetes` runs it.
+    let long = trials![scale::a_thousand_services];
+    trials.extend(long.into_iter().map(|trial| trial.with_ignored_flag(true)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
