@@ -65,6 +65,12 @@ impl Cluster {
         Self { client, namespace, force, calls: Arc::new(Semaphore::new(CALLS)) }
     }
 
+    /// The same, for calls that must not wait behind those of others: the lock is lost where it is
+    /// not renewed in time.
+    pub(crate) fn ahead(&self) -> Self {
+        Self::new(self.client.clone(), self.namespace.clone(), self.force)
+    }
+
     pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deploykit_core::model::{AppName, ServiceName};
-use deploykit_core::{Error, ErrorKind, Expected, Fence, StateStore};
+use deploykit_core::{Error, ErrorKind, Expected, Fence, Lease, StateStore};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use http_body_util::StreamBody;
 use hyper::body::{Bytes, Frame};
 use hyper::{Method, Request, Response};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Client;
 use kube::client::Body;
 use kube::core::ApiResource;
@@ -425,4 +425,25 @@ async fn an_app_that_cannot_be_watched_is_given_up_with_the_reason() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("the app cannot be watched"), "{error}");
     assert!(error.to_string().contains("the storage is gone"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_is_renewed_before_what_waits_for_its_turn() {
+    let wire = wire(|asked| match asked.method {
+        Method::GET if asked.is(Method::GET, "pods") => Some(Answer::Silence),
+        Method::PUT => Some(Answer::Json(200, lock())),
+        _ => None,
+    });
+    let mut steps = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let cluster = wire.cluster.clone();
+        steps.spawn(async move { cluster.list::<Pod>("look", "app").await.map(drop) });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let lease = Lease { fence: fence(), holder: "another".into() };
+    let state = State(wire.cluster.clone());
+    let renewed = state.renew(&lease, Duration::from_secs(30));
+    tokio::time::timeout(Duration::from_secs(1), renewed).await.unwrap().unwrap();
+    assert_eq!(wire.count(Method::PUT, "leases"), 1);
+    assert!(wire.count(Method::GET, "pods") < 100, "not all at once");
 }
