@@ -11,7 +11,6 @@ mod raw;
 mod reach;
 mod registry;
 mod rendering;
-mod scale;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -53,7 +52,7 @@ fn main() -> ExitCode {
         println!("skipped: {name} is not set; testbed/up kubernetes registry tells it");
         return ExitCode::SUCCESS;
     }
-    let mut trials = trials![
+    let trials = trials![
         access::the_role_edit_suffices,
         access::missing_rights_are_listed,
         access::credentials_come_from_a_program,
@@ -80,9 +79,6 @@ fn main() -> ExitCode {
         registry::pods_are_found_with_their_zone_while_they_are_ready,
         rendering::the_api_server_takes_it_strictly,
     ];
-    // Long, and alone: `testbed/soak kubernetes` runs it.
-    let long = trials![scale::a_thousand_services];
-    trials.extend(long.into_iter().map(|trial| trial.with_ignored_flag(true)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
