@@ -1,6 +1,5 @@
 //! A backend whose mutating calls are counted, and struck by faults.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deploykit_core::model::{App, AppName, SecretName, ServiceName};
 use deploykit_core::{
-    Capabilities, Entry, ExecOutput, ExecRequest, Expected, Fence, ImageBuilder, Lease, LogLine,
-    LogQuery, Observation, Orchestrator, Problem, ResolvedApp, Result, SecretStore, SecretValue,
-    StateStore, Step, StepContext,
+    Capabilities, Drift, Entry, ExecOutput, ExecRequest, Expected, Fence, ImageBuilder, Lease,
+    LogLine, LogQuery, Observation, Orchestrator, Problem, ResolvedApp, Result, SecretStore,
+    SecretValue, StateStore, Step, StepContext,
 };
 use futures_util::stream::BoxStream;
 
@@ -109,11 +108,7 @@ impl Orchestrator for Counting {
         self.inner.observe(app).await
     }
 
-    async fn drift(
-        &self,
-        target: &ResolvedApp,
-        services: &[ServiceName],
-    ) -> Result<BTreeMap<ServiceName, Vec<String>>> {
+    async fn drift(&self, target: &ResolvedApp, services: &[ServiceName]) -> Result<Drift> {
         self.inner.drift(target, services).await
     }
 

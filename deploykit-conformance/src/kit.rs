@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) program: String,
     pub(crate) reference: Option<ImageRef>,
     pub(crate) build: Option<ImageBuild>,
+    pub(crate) raw: Option<fn(&AppName) -> serde_json::Value>,
     pub(crate) simulated: bool,
     pub(crate) kill_host: Option<Kill>,
     afterwards: Option<Hook>,
@@ -59,6 +60,7 @@ impl Kit {
             program: program.to_string_lossy().into_owned(),
             reference: None,
             build: None,
+            raw: None,
             simulated: false,
             kill_host: None,
             afterwards: None,
@@ -85,6 +87,12 @@ impl Kit {
     /// from Dockerfiles: what starts it is its entry point.
     pub fn build(mut self, build: ImageBuild) -> Self {
         self.settings.build = Some(build);
+        self
+    }
+
+    /// A raw object, of a name that an app of that name has alone, for backends that take such.
+    pub fn raw(mut self, object: fn(&AppName) -> serde_json::Value) -> Self {
+        self.settings.raw = Some(object);
         self
     }
 

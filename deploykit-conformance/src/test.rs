@@ -33,7 +33,7 @@ pub struct Test {
     pub(crate) bed: Bed,
     calls: Calls,
     deployer: Deployer,
-    app: AppName,
+    pub(crate) app: AppName,
     client: Box<dyn Client>,
 }
 

@@ -85,6 +85,8 @@ features! {
     BlueGreen = "blue_green";
     /// `update.strategy: {canary: …}`.
     Canary = "canary";
+    /// `raw`: objects as the backend itself knows them.
+    Raw = "raw";
 }
 
 /// A word that names no [`Feature`].
@@ -144,6 +146,7 @@ impl Feature {
             Self::PerReplicaVolumes => Never("use `scope: shared`, or another backend"),
             Self::ExecProbes | Self::GrpcProbes => Allowed("the probe is not asked"),
             Self::BlueGreen | Self::Canary => Allowed("the update is a rolling one"),
+            Self::Raw => Allowed("the app goes without these objects"),
         }
     }
 }
@@ -168,6 +171,11 @@ impl Capabilities {
             problems.push(Problem::new(path, what, fix));
             false
         });
+        for other in app.raw.keys().filter(|name| self.has(Feature::Raw) && *name != backend) {
+            let path = Path::default().field("raw").field(other);
+            let what = format!("these objects are for {other}, and this is {backend}");
+            problems.push(Problem::new(path, what, "leave them out"));
+        }
         problems
     }
 
@@ -177,7 +185,8 @@ impl Capabilities {
     /// What then holds instead: no limits, the backend's own user, services that all reach each
     /// other, instances anywhere, a public address of the backend's choice for host ports and
     /// routes, 1 instance for `global` and `min` for `autoscale`, no scheduled job, instances
-    /// that are started again however they ended, no exec and gRPC probe, a rolling update for `blue_green` and `canary`.
+    /// that are started again however they ended, no exec and gRPC probe, a rolling update for
+    /// `blue_green` and `canary`, no raw objects.
     pub fn without(&self, mut app: App, allowed: &BTreeSet<Feature>) -> App {
         uses(&mut app, &mut |feature, _| {
             let may = matches!(feature.without(), Without::Allowed(_));
@@ -196,6 +205,8 @@ fn uses(app: &mut App, omit: &mut dyn FnMut(Feature, Path) -> bool) {
     if !app.networks.is_empty() && omit(Feature::Isolation, top.field("networks")) {
         app.networks.clear();
     }
+    let raw = top.field("raw");
+    app.raw.retain(|backend, _| !omit(Feature::Raw, raw.field(backend)));
     for (name, service) in &mut app.services {
         service_uses(&top.field("services").field(name), service, omit);
     }

@@ -77,6 +77,11 @@ fn sample(feature: Feature) -> (String, &'static str, bool) {
             "services.x.update.strategy.canary",
             true,
         ),
+        Feature::Raw => (
+            "raw: {toy: {o: {kind: O}}}, services: {x: {image: {binary: /x}}}".into(),
+            "raw.toy",
+            true,
+        ),
     };
     (format!("{{name: a, {rest}}}"), path, allowed)
 }
@@ -107,6 +112,15 @@ fn each_feature_is_honoured_where_it_is_declared() {
         assert_eq!(all.check(&app, "toy", &BTreeSet::new()), []);
         assert_eq!(all.without(app.clone(), &BTreeSet::from([feature])), app);
     }
+}
+
+#[test]
+fn raw_objects_are_for_one_backend() {
+    let app = App::from_yaml(&sample(Feature::Raw).0).unwrap();
+    let all = Capabilities::new(SelfHeal::None, Fencing::Detect, Feature::ALL.iter().copied());
+    let problems = all.check(&app, "other", &BTreeSet::from([Feature::Raw]));
+    let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["raw.toy: these objects are for toy, and this is other (leave them out)"]);
 }
 
 #[test]

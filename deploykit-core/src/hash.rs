@@ -46,6 +46,11 @@ impl SpecHash {
         Self(digest("v1", &ScheduleSpec { template, ..schedule.clone() }))
     }
 
+    /// The hash of a [raw object](crate::model::App::raw), in the newest version.
+    pub fn of_raw(object: &serde_json::Map<String, Value>) -> Self {
+        Self(digest("v1", object))
+    }
+
     /// A hash as a backend kept it.
     pub fn from_text(text: impl Into<String>) -> Self {
         Self(text.into())

@@ -34,7 +34,7 @@ pub use feature::{Feature, UnknownFeature};
 pub use hash::SpecHash;
 pub use observation::{Endpoint, EndpointPort, Exit, Instance, InstanceState, Observation};
 pub use orchestrator::{
-    EventSender, ExecOutput, ExecRequest, ImageBuilder, LogLine, LogQuery, Orchestrator,
+    Drift, EventSender, ExecOutput, ExecRequest, ImageBuilder, LogLine, LogQuery, Orchestrator,
     OutputStream, StepContext,
 };
 pub use plan::{Change, Goal, Intent, Plan, Step};

@@ -27,6 +27,10 @@ pub struct Observation {
     /// The hashes of the [schedules](crate::ScheduleSpec) by which jobs run by themselves.
     #[serde(default)]
     pub schedules: BTreeMap<ServiceName, SpecHash>,
+    /// The hashes of [raw objects](crate::model::App::raw), by their names in the app; one that the
+    /// app can have no name for is here under any other text.
+    #[serde(default)]
+    pub raw: BTreeMap<String, SpecHash>,
 }
 
 /// One process, container or pod.
@@ -153,6 +157,7 @@ impl Observation {
             && self.networks.is_empty()
             && self.controllers.is_empty()
             && self.schedules.is_empty()
+            && self.raw.is_empty()
     }
 }
 

@@ -53,16 +53,12 @@ pub trait Orchestrator: Send + Sync {
     /// What it runs of an app. Changes nothing.
     async fn observe(&self, app: &AppName) -> Result<Observation>;
 
-    /// Of these services, whose instances and endpoints are what `target` says: what of the
-    /// backend's own objects is not, in words for the plan. Changes nothing. For backends whose
-    /// objects people change by hand; others have nothing to tell, which is the default.
-    async fn drift(
-        &self,
-        target: &ResolvedApp,
-        services: &[ServiceName],
-    ) -> Result<BTreeMap<ServiceName, Vec<String>>> {
+    /// Of these services, whose instances and endpoints are what `target` says, and of raw objects:
+    /// what of the backend's own objects is not. Changes nothing. For backends whose objects people
+    /// change by hand; others have nothing to tell, which is the default.
+    async fn drift(&self, target: &ResolvedApp, services: &[ServiceName]) -> Result<Drift> {
         let _ = (target, services);
-        Ok(BTreeMap::new())
+        Ok(Drift::default())
     }
 
     /// Reaches the goal of one step, and returns when it is reached.
@@ -103,6 +99,15 @@ pub trait ImageBuilder: Send + Sync {
     /// Builds, copies or looks up what is needed so that instances of any host of the backend can
     /// run the image, and fixes its digest. Idempotent.
     async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage>;
+}
+
+/// What of a backend's objects is not as it shall be, in words for the plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Of services.
+    pub services: BTreeMap<ServiceName, Vec<String>>,
+    /// Of raw objects.
+    pub raw: Vec<String>,
 }
 
 /// What a step is executed with.

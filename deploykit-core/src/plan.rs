@@ -64,6 +64,9 @@ pub enum Goal {
     Network(NetworkName),
     /// The volume is there.
     Volume(VolumeName),
+    /// The raw objects are as the revision says. Those that it names no more go with
+    /// [`Goal::Collect`].
+    Raw,
     /// The service is as the revision says, with all its instances ready.
     Service(ServiceName),
     /// The job has ended with success in a run of this name: its hash, and what tells this run
@@ -83,7 +86,7 @@ pub enum Goal {
     RemoveNetwork(NetworkName),
     /// The volume and its data are gone.
     RemoveVolume(VolumeName),
-    /// What no kept revision names is gone.
+    /// What no kept revision names is gone, and so are raw objects that the newest does not name.
     Collect,
 }
 
@@ -92,6 +95,7 @@ impl fmt::Display for Goal {
         match self {
             Self::Network(name) => write!(f, "network {name}"),
             Self::Volume(name) => write!(f, "volume {name}"),
+            Self::Raw => f.write_str("raw objects"),
             Self::Service(name) => write!(f, "service {name}"),
             Self::Job { job, .. } => write!(f, "job {job}"),
             Self::Schedule(job) => write!(f, "schedule of {job}"),

@@ -1,13 +1,12 @@
 //! The backend.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use deploykit_core::model::{App, AppName, ServiceName};
 use deploykit_core::{
-    Capabilities, ErrorKind, ExecOutput, ExecRequest, Feature, Fencing, Goal, ImageBuilder,
+    Capabilities, Drift, ErrorKind, ExecOutput, ExecRequest, Feature, Fencing, Goal, ImageBuilder,
     LogLine, LogQuery, Observation, Orchestrator, Problem, ResolvedApp, Result, SecretStore,
     SelfHeal, StateStore, Step, StepContext,
 };
@@ -71,6 +70,7 @@ const FEATURES: &[Feature] = &[
     Feature::GrpcProbes,
     Feature::BlueGreen,
     Feature::Canary,
+    Feature::Raw,
 ];
 
 /// What the backend can do with that config.
@@ -150,7 +150,7 @@ impl K8s {
     }
 
     fn with_client(config: K8sConfig, client: Client, namespace: String, identity: String) -> Self {
-        let cluster = Cluster { client, namespace, force: config.force };
+        let cluster = Cluster::new(client, namespace, config.force);
         Self {
             identity,
             capabilities: capabilities(&config),
@@ -198,11 +198,7 @@ impl Orchestrator for K8s {
         observe::observe(&self.cluster, app).await
     }
 
-    async fn drift(
-        &self,
-        target: &ResolvedApp,
-        services: &[ServiceName],
-    ) -> Result<BTreeMap<ServiceName, Vec<String>>> {
+    async fn drift(&self, target: &ResolvedApp, services: &[ServiceName]) -> Result<Drift> {
         drift::drift(&self.cluster, &self.config, &self.images, target, services).await
     }
 
@@ -226,7 +222,11 @@ impl Orchestrator for K8s {
                 execute::volume::ensure(&self.cluster, &self.config, context, name).await
             }
             Goal::RemoveVolume(name) => execute::volume::remove(&self.cluster, context, name).await,
-            Goal::Collect => execute::collect::run(&self.cluster, context).await,
+            Goal::Raw => execute::raw::apply(&self.cluster, &self.state, context).await,
+            Goal::Collect => {
+                execute::raw::prune(&self.cluster, &self.state, context).await?;
+                execute::collect::run(&self.cluster, context).await
+            }
             other => {
                 let message = format!("`{other}` is not for this backend");
                 Err(error(ErrorKind::Unsupported, "execute a step", message))

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deploykit_core::{Error, ErrorKind, Result};
@@ -10,9 +11,10 @@ use kube::api::{
     Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions,
     PropagationPolicy, ValidationDirective,
 };
-use kube::core::ApiResource;
+use kube::core::{ApiResource, PartialObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use crate::error::{client, error};
 use crate::labels;
@@ -25,6 +27,10 @@ const RETRIES: u32 = 4;
 /// The longest pause that a server may ask for between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// How many calls are on their way at once: the server puts those of one user into a queue of its
+/// own, and refuses what is too much for that.
+const CALLS: usize = 64;
+
 /// One namespace of a cluster.
 #[derive(Clone)]
 pub(crate) struct Cluster {
@@ -32,6 +38,7 @@ pub(crate) struct Cluster {
     pub(crate) namespace: String,
     /// Whether fields that others have changed are taken back.
     pub(crate) force: bool,
+    calls: Arc<Semaphore>,
 }
 
 impl Debug for Cluster {
@@ -45,13 +52,25 @@ fn refused_unread(error: &kube::Error) -> Option<Duration> {
     match error {
         kube::Error::Api(status) if status.code == 429 => {
             let asked = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
-            Some(Duration::from_secs(asked.into()).min(LONGEST_PAUSE))
+            // Who says it in a header alone, which the client drops, says one second
+            // (<https://kubernetes.io/docs/concepts/cluster-administration/flow-control/>).
+            Some(Duration::from_secs(asked.max(1).into()).min(LONGEST_PAUSE))
         }
         _ => None,
     }
 }
 
 impl Cluster {
+    pub(crate) fn new(client: Client, namespace: String, force: bool) -> Self {
+        Self { client, namespace, force, calls: Arc::new(Semaphore::new(CALLS)) }
+    }
+
+    /// The same, for calls that must not wait behind those of others: the lock is lost where it is
+    /// not renewed in time.
+    pub(crate) fn ahead(&self) -> Self {
+        Self::new(self.client.clone(), self.namespace.clone(), self.force)
+    }
+
     pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -59,8 +78,11 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    fn dynamic(&self, resource: &ApiResource) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), &self.namespace, resource)
+    fn dynamic(&self, resource: &ApiResource, wide: bool) -> Api<DynamicObject> {
+        match wide {
+            true => Api::all_with(self.client.clone(), resource),
+            false => Api::namespaced_with(self.client.clone(), &self.namespace, resource),
+        }
     }
 
     /// Makes a call that may be made twice, again and again while the server is out of reach.
@@ -86,7 +108,12 @@ impl Cluster {
         let mut pause = Duration::from_millis(100);
         let mut tries = 0;
         loop {
-            let (failure, asked) = match tokio::time::timeout(PATIENCE, call()).await {
+            let answered = {
+                // It is never closed.
+                let _turn = self.calls.acquire().await;
+                tokio::time::timeout(PATIENCE, call()).await
+            };
+            let (failure, asked) = match answered {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(source)) => {
                     let asked = refused_unread(&source);
@@ -130,10 +157,22 @@ impl Cluster {
         kind: &ApiResource,
         selector: &str,
     ) -> Result<Vec<DynamicObject>> {
-        let api = self.dynamic(kind);
+        let api = self.dynamic(kind, false);
         let params = ListParams::default().labels(selector);
         let operation = format!("look for {}", kind.plural);
         Ok(self.again(&operation, || api.list(&params)).await?.items)
+    }
+
+    /// Like [`Cluster::list_of`], without what they say: of the cluster where they are `wide`.
+    pub(crate) async fn list_metadata_of(
+        &self,
+        kind: &ApiResource,
+        wide: bool,
+        params: &ListParams,
+    ) -> Result<Vec<PartialObjectMeta<DynamicObject>>> {
+        let api = self.dynamic(kind, wide);
+        let operation = format!("look for {}", kind.plural);
+        Ok(self.again(&operation, || api.list_metadata(params)).await?.items)
     }
 
     /// The object of that name.
@@ -154,17 +193,26 @@ impl Cluster {
     /// `AlreadyExists` where the name is somebody else's.
     pub(crate) async fn found(&self, manifest: &Manifest) -> Result<Option<DynamicObject>> {
         let operation = format!("look for the {} {}", manifest.resource.kind, manifest.name);
-        let api = self.dynamic(&manifest.resource);
+        let api = self.dynamic(&manifest.resource, manifest.wide);
         let found = self.again(&operation, || api.get_opt(&manifest.name)).await?;
         let Some(object) = found else { return Ok(None) };
         let wanted = &manifest.value["metadata"]["labels"];
-        let ours = [labels::APP, labels::SERVICE, labels::VOLUME, labels::CONFIG]
+        let owner = [
+            labels::APP,
+            labels::SERVICE,
+            labels::VOLUME,
+            labels::CONFIG,
+            labels::ROLE,
+            labels::NAMESPACE,
+        ];
+        let ours = owner
             .iter()
             .all(|key| wanted[*key].as_str() == object.labels().get(*key).map(String::as_str));
         if ours {
             return Ok(Some(object));
         }
-        let message = "the name is taken by an object that is not of this service; rename one";
+        let message =
+            "the name is taken by an object that is of nothing or something else; rename one";
         Err(error(ErrorKind::AlreadyExists, "apply an object", message)
             .with("kind", &manifest.resource.kind)
             .with("name", &manifest.name)
@@ -212,7 +260,7 @@ impl Cluster {
 
     async fn patch(&self, manifest: &Manifest, params: PatchParams) -> Result<DynamicObject> {
         let operation = format!("apply the {} {}", manifest.resource.kind, manifest.name);
-        let api = self.dynamic(&manifest.resource);
+        let api = self.dynamic(&manifest.resource, manifest.wide);
         let patch = Patch::Apply(&manifest.value);
         self.again(&operation, || api.patch(&manifest.name, &params, &patch)).await
     }
@@ -224,8 +272,19 @@ impl Cluster {
         name: &str,
         uid: Option<String>,
     ) -> Result<()> {
+        self.delete_of(resource, false, name, uid).await
+    }
+
+    /// Like [`Cluster::delete`], of the cluster where it is `wide`.
+    pub(crate) async fn delete_of(
+        &self,
+        resource: &ApiResource,
+        wide: bool,
+        name: &str,
+        uid: Option<String>,
+    ) -> Result<()> {
         let operation = format!("delete the {} {name}", resource.kind);
-        let api = self.dynamic(resource);
+        let api = self.dynamic(resource, wide);
         let mut params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()

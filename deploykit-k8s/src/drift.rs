@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use deploykit_core::model::{AppName, ServiceName};
-use deploykit_core::{Error, ErrorKind, ResolvedApp, Result};
+use deploykit_core::{Drift, Error, ErrorKind, ResolvedApp, Result};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
@@ -24,6 +24,8 @@ use crate::execute::{give_signal, make_alike};
 use crate::images::Images;
 use crate::labels;
 use crate::objects::{self, Manifest, Part};
+use crate::raw::Inventory;
+use crate::state::State;
 
 /// How many objects are asked about at once.
 const AT_ONCE: usize = 8;
@@ -40,7 +42,11 @@ pub(crate) async fn drift(
     images: &Images,
     target: &ResolvedApp,
     services: &[ServiceName],
-) -> Result<BTreeMap<ServiceName, Vec<String>>> {
+) -> Result<Drift> {
+    let raw = raw(cluster, target).await?;
+    if services.is_empty() {
+        return Ok(Drift { raw, ..Drift::default() });
+    }
     let live = live(cluster, &target.app.name).await?;
     let mut looks = Vec::new();
     for name in services {
@@ -58,7 +64,25 @@ pub(crate) async fn drift(
             differing.entry(name.clone()).or_default().push(said);
         }
     }
-    Ok(differing)
+    Ok(Drift { services: differing, raw })
+}
+
+/// What differs of raw objects.
+async fn raw(cluster: &Cluster, target: &ResolvedApp) -> Result<Vec<String>> {
+    let manifests = objects::raw(&target.app);
+    if manifests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let inventory = Inventory::read(&State(cluster.clone()), &target.app.name).await?;
+    // Of a kind that is not known there is nothing, which is told already.
+    let known = manifests.into_iter().filter_map(|manifest| inventory.resolve(cluster, manifest));
+    let looks = known.map(|manifest| async move {
+        let there = cluster.found(&manifest).await?;
+        look(cluster, &manifest, there.as_ref()).await
+    });
+    let looks: Vec<_> = looks.collect();
+    let said: Vec<Option<String>> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
+    Ok(said.into_iter().flatten().collect())
 }
 
 async fn live(cluster: &Cluster, app: &AppName) -> Result<Live> {

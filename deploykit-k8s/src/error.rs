@@ -18,6 +18,9 @@ fn kind_of(status: &Status) -> ErrorKind {
         (401, _) => ErrorKind::Unauthorized,
         // A quota that is used up is refused like a missing right.
         (403, _) if status.message.contains("exceeded quota") => ErrorKind::Failed,
+        // So are objects that an admission webhook or policy does not let through.
+        (403, _) if status.message.contains("denied the request") => ErrorKind::Invalid,
+        (403, _) if status.message.contains("ValidatingAdmissionPolicy") => ErrorKind::Invalid,
         (403, _) => ErrorKind::Unauthorized,
         (404, _) => ErrorKind::NotFound,
         (409 | 412, _) => ErrorKind::Conflict,
@@ -72,9 +75,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-/// A status as it stands in the middle of a stream.
-pub(crate) fn status(operation: &str, status: Status) -> Error {
-    client(operation)(kube::Error::Api(Box::new(status)))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use deploykit_core::model::{AppName, ImageSpec, ResolvedImage, Signal, Workload};
+use deploykit_core::model::{AppName, ImageFiles, ImageSpec, ResolvedImage, Signal, Workload};
 use deploykit_core::{ErrorKind, ImageBuilder, Result};
 use deploykit_oci::spec::{Execution, Image, media_type};
 use deploykit_oci::{Digest, DigestError, Layout, Recipe, Reference, RegistryClient};
@@ -45,9 +45,23 @@ impl Images {
                 (path.display().to_string(), joined(built).await?.digest.to_string())
             }
             ImageSpec::Reference(name) => (name.to_string(), self.digest_of(name.as_str()).await?),
+            ImageSpec::Files(files) if files.base.is_some() && files.user.is_none() => {
+                let message = "who it runs as is looked up in its base when it is pushed, which a \
+                               rendering does not; say `user`";
+                return Err(error(ErrorKind::Unsupported, OPERATION, message).with("image", image));
+            }
+            ImageSpec::Files(files) => {
+                let built = self.of_files()?.build_as(&with_user(files), None).await?;
+                (image.to_string(), built.digest.to_string())
+            }
             other => return Err(unknown(other)),
         };
         Ok(ResolvedImage { source, digest })
+    }
+
+    /// What makes images of files.
+    fn of_files(&self) -> Result<deploykit_oci::Images> {
+        Ok(deploykit_oci::Images::new(Layout::open(store())?, self.client.clone()))
     }
 
     /// The digest that a reference says, or its tag names in its registry.
@@ -108,13 +122,20 @@ impl Images {
         reference(&repository)
     }
 
-    /// Makes an image of an executable and pushes it, where the registry does not have it.
-    async fn push(&self, path: &Path) -> Result<String> {
+    /// Makes an image of an executable or of files and pushes it, where the registry does not have
+    /// it.
+    async fn push(&self, image: &ImageSpec) -> Result<String> {
         let to = self.repository()?;
+        let push = || async {
+            if let ImageSpec::Binary(path) = image {
+                let (layout, recipe) = recipe(path).await?;
+                return self.client.build_and_push(recipe, &layout, &to, &[]).await;
+            }
+            self.of_files()?.build_as(image, Some(&to)).await
+        };
         let mut tries = 1;
         loop {
-            let (layout, recipe) = recipe(path).await?;
-            match self.client.build_and_push(recipe, &layout, &to, &[]).await {
+            match push().await {
                 Ok(image) => return Ok(image.digest.to_string()),
                 // A registry may lose what two deployers push of one image at the same moment.
                 Err(error) if error.kind() == ErrorKind::Corrupt && tries < PUSHES => tries += 1,
@@ -122,6 +143,22 @@ impl Images {
             }
         }
     }
+}
+
+/// Names a user where an image does not: pods of the level `restricted` do not run as root.
+fn as_somebody(config: &mut Execution) {
+    if config.user.is_empty() {
+        config.user = format!("{NOBODY}:{NOBODY}");
+    }
+}
+
+/// An image of files with a user of ours, where it says none and no base can.
+fn with_user(files: &ImageFiles) -> ImageSpec {
+    let mut files = files.clone();
+    if files.base.is_none() && files.user.is_none() {
+        files.user = Some(format!("{NOBODY}:{NOBODY}"));
+    }
+    ImageSpec::files(files)
 }
 
 /// What the image of an executable is made of, and where.
@@ -168,15 +205,17 @@ impl ImageBuilder for Images {
             ImageSpec::Build(_) => {
                 let builder = self.builder.as_ref().ok_or_else(|| unknown(image))?;
                 let built = builder.build(app, image).await?;
-                // Pods of the level `restricted` do not run as root.
-                let somebody = |config: &mut Execution| {
-                    if config.user.is_empty() {
-                        config.user = format!("{NOBODY}:{NOBODY}");
-                    }
-                };
-                return self.with_config(&built, somebody).await;
+                return self.with_config(&built, as_somebody).await;
             }
-            ImageSpec::Binary(path) => (path.display().to_string(), self.push(path).await?),
+            ImageSpec::Binary(path) => (path.display().to_string(), self.push(image).await?),
+            ImageSpec::Files(files) => {
+                let digest = self.push(&with_user(files)).await?;
+                let pushed = ResolvedImage { source: image.to_string(), digest };
+                return match files.user {
+                    Some(_) => Ok(pushed),
+                    None => self.with_config(&pushed, as_somebody).await,
+                };
+            }
             ImageSpec::Reference(name) => {
                 // Also where it says its digest: one that is not there is refused beforehand.
                 let found = self.client.resolve(&reference(name.as_str())?).await?;
@@ -196,7 +235,7 @@ pub(crate) fn pull_reference(
 ) -> String {
     let digest = &image.digest;
     match workload.map(|workload| workload.image) {
-        Some(ImageSpec::Binary(_) | ImageSpec::Build(_)) => {
+        Some(ImageSpec::Binary(_) | ImageSpec::Files(_) | ImageSpec::Build(_)) => {
             let repository = config.repository();
             format!("{}@{digest}", repository.as_deref().unwrap_or("registry.invalid/deploykit"))
         }

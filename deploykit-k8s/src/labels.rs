@@ -27,6 +27,12 @@ pub(crate) const SECRET: &str = "deploykit.dev/secret";
 pub(crate) const CONFIG: &str = "deploykit.dev/config";
 /// Label: the run of a job.
 pub(crate) const RUN: &str = "deploykit.dev/run";
+/// The value of [`ROLE`] for raw objects.
+pub(crate) const MANIFEST: &str = "raw";
+/// Label: the name of a raw object in the app.
+pub(crate) const RAW: &str = "deploykit.dev/raw";
+/// Label of objects of no namespace: that of the app.
+pub(crate) const NAMESPACE: &str = "deploykit.dev/namespace";
 /// Label of pods in an isolated app, with the name of a service: that they may reach it.
 pub(crate) const REACHES: &str = "reaches.deploykit.dev/";
 /// Annotation: the hash of what an instance or endpoint was made from.

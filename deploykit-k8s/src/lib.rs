@@ -38,6 +38,8 @@ mod observe;
 mod pods;
 mod quantity;
 #[cfg(feature = "client")]
+mod raw;
+#[cfg(feature = "client")]
 mod refuse;
 #[cfg(feature = "client")]
 mod registry;
@@ -54,6 +56,8 @@ mod state;
 mod view;
 #[cfg(feature = "client")]
 mod watch;
+#[cfg(all(test, feature = "client"))]
+mod wire_tests;
 
 #[cfg(feature = "client")]
 pub use backend::{K8s, capabilities};

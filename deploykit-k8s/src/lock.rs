@@ -18,7 +18,7 @@ use kube::core::{ApiResource, Request, Status};
 use kube::{Resource, ResourceExt};
 
 use crate::cluster::{Cluster, lost_race};
-use crate::error::{client, error, status};
+use crate::error::{client, error};
 use crate::labels;
 
 pub(crate) const EPOCH: &str = "deploykit.dev/epoch";
@@ -87,15 +87,15 @@ impl Cluster {
             let now = now.and_then(|date| rfc2822::parse(date).ok()).map(|z| z.timestamp());
             let code = answer.status();
             let bytes = answer.into_body().collect_bytes().await?;
-            Ok((code, now, bytes))
+            if code.is_success() || code.as_u16() == 404 {
+                return Ok((code, now, bytes));
+            }
+            let told: Status = serde_json::from_slice(&bytes).unwrap_or_default();
+            Err(kube::Error::Api(Box::new(Status { code: code.as_u16(), ..told })))
         });
         let (code, now, bytes) = answer.await?;
         if code.as_u16() == 404 {
             return Ok(None);
-        }
-        if !code.is_success() {
-            let told: Status = serde_json::from_slice(&bytes).unwrap_or_default();
-            return Err(status(operation, Status { code: code.as_u16(), ..told }));
         }
         let object: LeaseObject = serde_json::from_slice(&bytes)
             .map_err(|source| client(operation)(kube::Error::SerdeError(source)))?;

@@ -15,7 +15,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 
 use crate::cluster::{Cluster, some};
-use crate::{labels, objects, pods};
+use crate::{labels, objects, pods, raw};
 
 pub(crate) async fn observe(cluster: &Cluster, app: &AppName) -> Result<Observation> {
     let selector = format!("{}={app}", labels::APP);
@@ -24,12 +24,13 @@ pub(crate) async fn observe(cluster: &Cluster, app: &AppName) -> Result<Observat
         let params = ListParams::default().labels(&selector);
         Ok(cluster.again("look for volumes", || api.list_metadata(&params)).await?.items)
     };
-    let (pods, services, claims, controllers, schedules) = futures_util::try_join!(
+    let (pods, services, claims, controllers, schedules, raw) = futures_util::try_join!(
         cluster.list::<Pod>("look for pods", &selector),
         cluster.list::<Service>("look for services", &selector),
         claims,
         controllers(cluster, &selector),
         cluster.list::<CronJob>("look for schedules", &selector),
+        raw::observe(cluster, app),
     )?;
     let schedule = |cron: CronJob| {
         let name = ServiceName::new(cron.labels().get(labels::SERVICE)?.clone()).ok()?;
@@ -47,6 +48,7 @@ pub(crate) async fn observe(cluster: &Cluster, app: &AppName) -> Result<Observat
         instances: instances(&pods),
         controllers,
         schedules: schedules.into_iter().filter_map(schedule).collect(),
+        raw,
     })
 }
 

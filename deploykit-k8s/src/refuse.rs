@@ -5,7 +5,7 @@ use deploykit_core::model::{
     App, ImageSpec, Mount, Replicas, Service, Signal, Strategy, VolumeScope, Workload,
 };
 
-use crate::objects::numbers;
+use crate::objects::{numbers, raw_problems};
 
 /// Every such problem.
 pub(crate) fn problems(app: &App) -> Vec<Problem> {
@@ -19,6 +19,7 @@ pub(crate) fn problems(app: &App) -> Vec<Problem> {
         let fix = "leave it out; `isolated` and `connects_to` say who reaches whom";
         problems.push(Problem::new(format!("networks.{name}"), what, fix));
     }
+    problems.extend(raw_problems(app));
     for (name, service) in &app.services {
         of_service(app, &format!("services.{name}"), service, &mut problems);
     }
@@ -32,7 +33,7 @@ fn of_workload(path: &str, workload: &Workload<'_>, problems: &mut Vec<Problem>)
         let what = format!("`{user}` is no user by number");
         problems.push(Problem::new(format!("{path}.user"), what, "write 1000 or 1000:1000"));
     }
-    let ours = matches!(workload.image, ImageSpec::Binary(_) | ImageSpec::Build(_));
+    let ours = !matches!(workload.image, ImageSpec::Reference(_));
     if workload.stop_signal != Signal::Term && !ours {
         let what = "Kubernetes ends containers by the signal that their image names";
         let fix = "set STOPSIGNAL in the image and leave it out";

@@ -69,8 +69,8 @@ pub fn render_resolved(config: &K8sConfig, target: &ResolvedApp) -> Result<Strin
 fn manifests(config: &K8sConfig, target: &ResolvedApp) -> Result<Vec<Manifest>> {
     let app: &AppName = &target.app.name;
     let shared = target.app.volumes.iter().filter(|(_, v)| v.scope == VolumeScope::Shared);
-    let mut all: Vec<Manifest> =
-        shared.map(|(name, _)| objects::claim(config, app, name)).collect();
+    let claims = shared.map(|(name, _)| objects::claim(config, app, name));
+    let mut all: Vec<Manifest> = objects::raw(&target.app).into_iter().chain(claims).collect();
     for name in target.app.jobs.keys() {
         let part = Part::new(config, target, name, 1)?;
         all.extend(objects::configs(&part));

@@ -135,11 +135,11 @@ impl StateStore for State {
     }
 
     async fn acquire(&self, app: &AppName, holder: &str, ttl: Duration) -> Result<Lease> {
-        self.0.acquire(app, holder, ttl).await
+        self.0.ahead().acquire(app, holder, ttl).await
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<()> {
-        self.0.renew(lease, ttl).await
+        self.0.ahead().renew(lease, ttl).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<()> {

@@ -10,6 +10,7 @@ use deploykit_conformance::{Bed, Connected, Kit};
 use deploykit_core::model::{ImageRef, ImageSpec};
 use deploykit_k8s::{K8s, K8sConfig};
 use deploykit_oci::{Layout, Recipe, Reference, RegistryClient};
+use serde_json::json;
 
 const KUBECONFIG: &str = "DEPLOYKIT_TEST_KUBECONFIG";
 const REGISTRY: &str = "DEPLOYKIT_TEST_REGISTRY";
@@ -26,7 +27,10 @@ fn main() -> ExitCode {
     }
     let program = std::env::current_exe().unwrap();
     let within = format!("/usr/local/bin/{}", program.file_name().unwrap().to_str().unwrap());
-    let kit = Kit::new(connect).image(ImageSpec::binary(&program), within);
+    let kit = Kit::new(connect).image(ImageSpec::binary(&program), within).raw(|app| {
+        let metadata = json!({ "name": format!("{app}-raw") });
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata })
+    });
     match std::env::args().nth(1).as_deref() {
         Some("testapp") => kit.run(),
         _ => kit.reference(pushed(&program)).run(),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use deploykit_core::ResolvedApp;
 use deploykit_core::model::*;
-use deploykit_k8s::{K8sConfig, Public, render_resolved};
+use deploykit_k8s::{K8sConfig, Public, render, render_resolved};
+use serde_json::json;
 
 fn config() -> K8sConfig {
     K8sConfig::from_url("k8s://?registry=registry.example:5000").unwrap()
@@ -31,6 +32,11 @@ fn check(name: &str, config: &K8sConfig, app: App) {
     }
     let golden = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(rendered == golden, "{name} is not as it was:\n{rendered}");
+}
+
+fn refused(app: App) -> deploykit_core::Error {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(render(&config(), app)).unwrap_err()
 }
 
 fn binary(name: &str) -> ServiceBuilder {
@@ -126,6 +132,74 @@ fn what_is_reached_from_where_and_what_runs_when() {
         .unwrap();
     let url = "k8s://?registry=registry.example:5000&ingress_class=nginx&network_policies";
     check("reached.yaml", &K8sConfig::from_url(url).unwrap(), app);
+}
+
+#[test]
+fn what_the_model_has_no_word_for() {
+    let app = App::build("shop")
+        .raw(
+            "k8s",
+            "limits",
+            json!({
+                "apiVersion": "v1",
+                "kind": "LimitRange",
+                "metadata": { "name": "shop-limits", "labels": { "team": "shop" } },
+                "spec": { "limits": [{ "type": "Pod", "max": { "cpu": "2" } }] },
+            }),
+        )
+        .raw(
+            "k8s",
+            "widgets",
+            json!({
+                "apiVersion": "apiextensions.k8s.io/v1",
+                "kind": "CustomResourceDefinition",
+                "metadata": { "name": "widgets.deploykit.test" },
+                "spec": {
+                    "group": "deploykit.test",
+                    "names": { "kind": "Widget", "plural": "widgets" },
+                    "scope": "Namespaced",
+                    "versions": [{
+                        "name": "v1",
+                        "served": true,
+                        "storage": true,
+                        "schema": { "openAPIV3Schema": { "type": "object" } },
+                    }],
+                },
+            }),
+        )
+        .service(binary("web"))
+        .validate()
+        .unwrap();
+    check("raw.yaml", &config(), app);
+}
+
+#[test]
+fn a_raw_object_that_cannot_be_applied_is_refused() {
+    let object = |manifest: serde_json::Value, path: &str, what: &str| {
+        let app = App::build("shop").service(binary("web")).raw("k8s", "it", manifest);
+        let app = app.raw(
+            "k8s",
+            "a",
+            json!({ "apiVersion": "v1", "kind": "X", "metadata": { "name": "x" } }),
+        );
+        let error = refused(app.validate().unwrap());
+        let said = error.to_string();
+        assert!(said.contains(&format!("raw.k8s.{path}: {what}")), "{said}");
+    };
+    let named = json!({ "name": "one" });
+    object(json!({ "kind": "X", "metadata": named }), "it.apiVersion", "`apiVersion` is missing");
+    object(json!({ "apiVersion": "v1", "metadata": named }), "it.kind", "`kind` is missing");
+    object(json!({ "apiVersion": "v1", "kind": "X" }), "it.metadata.name", "`metadata.name` is");
+    let elsewhere = json!({ "name": "one", "namespace": "other" });
+    let elsewhere = json!({ "apiVersion": "v1", "kind": "X", "metadata": elsewhere });
+    object(elsewhere, "it.metadata.namespace", "objects are put into the namespace");
+    let labels = json!({ "name": "one", "labels": { "a": 1 } });
+    let labels = json!({ "apiVersion": "v1", "kind": "X", "metadata": labels });
+    object(labels, "it.metadata.labels", "it is no mapping of texts");
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": named });
+    object(secret, "it", "the value of a Secret would be kept");
+    let twice = json!({ "apiVersion": "v1", "kind": "X", "metadata": { "name": "x" } });
+    object(twice, "it", "`a` is the same object");
 }
 
 #[test]

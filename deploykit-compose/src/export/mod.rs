@@ -48,6 +48,7 @@ impl Exporter {
             (app.isolated, "isolated", "Compose cannot keep services of one network apart"),
             (app.keep_revisions != 10, "keep_revisions", "Compose has no revisions"),
             (!app.labels.is_empty(), "labels", "Compose has no labels of a project"),
+            (!app.raw.is_empty(), "raw", "Compose has no objects of one backend"),
         ];
         for (path, what) in stated.into_iter().filter(|s| s.0).map(|(_, path, what)| (path, what)) {
             self.problem(path, what);

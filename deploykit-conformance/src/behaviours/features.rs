@@ -10,7 +10,7 @@ use crate::test::Test;
 use crate::testapp::WORD;
 
 /// Every feature, with its name.
-const ALL: [(Feature, &str); 20] = [
+const ALL: [(Feature, &str); 21] = [
     (Feature::Executables, "executables"),
     (Feature::Images, "images"),
     (Feature::Dockerfiles, "dockerfiles"),
@@ -31,6 +31,7 @@ const ALL: [(Feature, &str); 20] = [
     (Feature::GrpcProbes, "grpc_probes"),
     (Feature::BlueGreen, "blue_green"),
     (Feature::Canary, "canary"),
+    (Feature::Raw, "raw"),
 ];
 
 /// A test for each feature: of its use, or of its refusal.
@@ -129,6 +130,12 @@ fn app_with(t: &Test, feature: Feature) -> App {
             let share = Percent::new(50).unwrap();
             let step = CanaryStep { share, hold: Duration::ZERO };
             web.replicas(2).update(Update::canary([step]))
+        }
+        Feature::Raw => {
+            // One that is not declared is refused without a look at the object itself.
+            let object = t.settings.raw.map_or_else(|| serde_json::json!({}), |raw| raw(&t.app));
+            let build = t.build().raw(t.backend().name(), "raw", object);
+            return build.service(web).validate().unwrap();
         }
         other => panic!("the kit does not know the feature {other:?}"),
     };

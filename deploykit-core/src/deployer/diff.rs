@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hash::{SpecHash, sha256_hex};
 use crate::model::{AppName, Condition, Replicas, ServiceName};
 use crate::observation::{Instance, Observation};
+use crate::orchestrator::Drift;
 use crate::plan::{Change, Goal, Intent, Plan, Step};
 use crate::resolved::{ResolvedApp, Template};
 use crate::revision::{Outcome, Revision};
@@ -24,8 +25,8 @@ struct Goals<'a> {
     seen: &'a Observation,
     /// The runs of jobs that are to be done.
     runs: BTreeMap<ServiceName, (String, String)>,
-    /// What else differs of services, as the backend tells it.
-    drift: BTreeMap<ServiceName, Vec<String>>,
+    /// What else differs, as the backend tells it.
+    drift: Drift,
 }
 
 pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
@@ -92,7 +93,7 @@ pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
         }
     }
     let before = newest.as_ref().map(|r| &r.app);
-    let drift = BTreeMap::new();
+    let drift = Drift::default();
     let mut goals = Goals { target: &target, before, seen: &seen, runs, drift };
     let mut steps = goals.steps();
     let due: BTreeSet<&ServiceName> = steps
@@ -104,10 +105,10 @@ pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
         .collect();
     let others = target.app.services.keys().filter(|name| !due.contains(name));
     let others: Vec<ServiceName> = others.cloned().collect();
-    if !others.is_empty() {
+    if !others.is_empty() || !target.app.raw.is_empty() {
         goals.drift = deployer.backend.drift(&target, &others).await?;
     }
-    if !goals.drift.is_empty() {
+    if goals.drift != Drift::default() {
         steps = goals.steps();
     }
     let recorded =
@@ -130,7 +131,7 @@ pub(super) fn steps_back(
     before: &ResolvedApp,
     seen: &Observation,
 ) -> Vec<Step> {
-    let (runs, drift) = (BTreeMap::new(), BTreeMap::new());
+    let (runs, drift) = (BTreeMap::new(), Drift::default());
     Goals { target, before: Some(before), seen, runs, drift }.steps()
 }
 
@@ -217,6 +218,10 @@ impl Goals<'_> {
         for name in app.volumes.keys().filter(|n| !self.seen.volumes.contains(*n)) {
             steps.push(step(Goal::Volume(name.clone()), vec!["new".into()]));
         }
+        let raw = self.raw_causes();
+        if !raw.is_empty() {
+            steps.push(step(Goal::Raw, raw));
+        }
         let ground: Vec<(usize, Condition)> =
             (0..steps.len()).map(|place| (place, Condition::Completed)).collect();
 
@@ -267,6 +272,33 @@ impl Goals<'_> {
             steps.push(Step { goal: Goal::Collect, after, causes: Vec::new() });
         }
         steps
+    }
+
+    /// Why the raw objects have to be worked on; empty where they are as they shall be.
+    fn raw_causes(&self) -> Vec<String> {
+        // Those of other backends are refused, or left out.
+        let objects = |app: &ResolvedApp| -> BTreeMap<String, SpecHash> {
+            let objects = app.app.raw.values().flatten();
+            objects.map(|(name, object)| (name.to_string(), SpecHash::of_raw(object))).collect()
+        };
+        let (wanted, there) = (objects(self.target), &self.seen.raw);
+        let before = self.before.map(objects).unwrap_or_default();
+        if there.is_empty() && before.is_empty() && !wanted.is_empty() {
+            return vec!["new".into()];
+        }
+        let names: BTreeSet<&String> = wanted.keys().chain(there.keys()).collect();
+        let cause = |name: &String| match (wanted.get(name), there.get(name)) {
+            (wanted, there) if wanted == there => None,
+            (Some(wanted), there) if before.get(name) == Some(wanted) => Some(match there {
+                Some(_) => format!("drift: {name} is another"),
+                None => format!("drift: {name} is missing"),
+            }),
+            (Some(_), Some(_)) => Some(format!("{name} changed")),
+            (Some(_), None) => Some(format!("{name} added")),
+            (None, _) => Some(format!("{name} no longer in the app")),
+        };
+        let causes: Vec<String> = names.into_iter().filter_map(cause).collect();
+        if causes.is_empty() { self.drift.raw.clone() } else { causes }
     }
 
     /// Why the schedule of a job has to be worked on; empty where it is as it shall be.
@@ -362,7 +394,7 @@ impl Goals<'_> {
             _ => {}
         }
         if causes.is_empty() {
-            causes.extend(self.drift.get(name).into_iter().flatten().cloned());
+            causes.extend(self.drift.services.get(name).into_iter().flatten().cloned());
         }
         causes
     }
@@ -456,7 +488,7 @@ fn removal(
     for goal in rest.chain(data) {
         steps.push(Step { goal, after: services.clone(), causes: Vec::new() });
     }
-    if !steps.is_empty() || newest.is_some() {
+    if !steps.is_empty() || newest.is_some() || !seen.raw.is_empty() {
         let after = (0..steps.len()).map(|p| (p, Condition::Completed)).collect();
         steps.push(Step { goal: Goal::Collect, after, causes: Vec::new() });
     }
@@ -485,8 +517,13 @@ pub(super) fn fingerprint(seen: &Observation, capabilities: &Capabilities) -> St
     }));
     lines.extend(seen.controllers.iter().map(|(name, hash)| format!("controller {name} {hash}")));
     lines.extend(seen.schedules.iter().map(|(name, hash)| format!("schedule {name} {hash}")));
+    lines.extend(seen.raw.iter().map(|(name, hash)| format!("raw {name} {hash}")));
     lines.extend(seen.volumes.iter().map(|v| format!("volume {v}")));
     lines.extend(seen.networks.iter().map(|n| format!("network {n}")));
     lines.sort_unstable();
     sha256_hex(lines.join("\n").as_bytes())
 }
+
+#[cfg(test)]
+#[path = "diff_tests.rs"]
+mod tests;

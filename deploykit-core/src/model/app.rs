@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::mount::{Config, Secret, Volume};
-use super::name::{AppName, ConfigName, NetworkName, SecretName, ServiceName, VolumeName};
+use super::name::{AppName, ConfigName, NetworkName, RawName, SecretName, ServiceName, VolumeName};
 use super::service::{Job, Service};
 use super::workload::{self, Workload};
 
@@ -18,6 +18,9 @@ pub struct Network {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub internal: bool,
 }
+
+/// Objects as one backend knows them, by names of the app's own.
+pub type RawObjects = BTreeMap<RawName, serde_json::Map<String, serde_json::Value>>;
 
 /// Several services and jobs that are deployed, updated and rolled back as one.
 ///
@@ -63,6 +66,11 @@ pub struct App {
     /// Files that services mount.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub configs: BTreeMap<ConfigName, Config>,
+    /// Objects that the model has no word for, by the name of the backend that they are for, which
+    /// alone takes them: on Kubernetes (`k8s`) manifests, without a namespace. They are there
+    /// before services are, and go with the app, or when the app names them no more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub raw: BTreeMap<String, RawObjects>,
     /// Whether a service may be reached only by those that name it in `connects_to`. Default no.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
@@ -89,6 +97,7 @@ impl App {
             volumes: BTreeMap::new(),
             secrets: BTreeMap::new(),
             configs: BTreeMap::new(),
+            raw: BTreeMap::new(),
             isolated: false,
             keep_revisions: ten(),
             labels: BTreeMap::new(),

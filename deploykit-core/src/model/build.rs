@@ -114,6 +114,34 @@ impl AppBuilder {
         })
     }
 
+    /// Adds an object as the named backend knows it, on Kubernetes a manifest:
+    ///
+    /// ```
+    /// use deploykit_core::model::App;
+    /// let widget = serde_json::json!({
+    ///     "apiVersion": "example.com/v1", "kind": "Widget", "metadata": { "name": "one" },
+    /// });
+    /// let app = App::build("shop").raw("k8s", "widget", widget);
+    /// ```
+    pub fn raw(
+        self,
+        backend: impl Into<String>,
+        name: impl Into<String>,
+        object: serde_json::Value,
+    ) -> Self {
+        self.with(|app, problems| {
+            let (backend, name) = (backend.into(), name.into());
+            let path = format!("raw.{backend}.{name}");
+            let Some(name) = parse(problems, &path, RawName::new(name)) else { return };
+            match object {
+                serde_json::Value::Object(object) => {
+                    app.raw.entry(backend).or_default().insert(name, object);
+                }
+                _ => problems.push(Problem::new(path, "the object is no mapping", "give one")),
+            }
+        })
+    }
+
     /// Sets how many revisions are kept.
     pub fn keep_revisions(self, keep: u32) -> Self {
         self.with(|app, _| app.keep_revisions = keep)

@@ -20,7 +20,7 @@ mod update;
 mod validate;
 mod workload;
 
-pub use app::{App, Network};
+pub use app::{App, Network, RawObjects};
 pub use build::{AppBuilder, JobBuilder, ServiceBuilder};
 pub use dockerfile::{BuildSecret, ImageBuild};
 pub use environment::{Address, Contract, Listen, RESERVED};
@@ -31,8 +31,8 @@ pub use mount::{
     VolumeScope,
 };
 pub use name::{
-    AppName, ConfigName, MAX_NAME, NameError, NetworkName, PortName, SecretName, ServiceName,
-    VolumeName,
+    AppName, ConfigName, MAX_NAME, NameError, NetworkName, PortName, RawName, SecretName,
+    ServiceName, VolumeName,
 };
 pub use port::{Port, Protocol, Publish, Route};
 pub use probe::{Check, ExecCheck, GrpcCheck, HttpCheck, PortCheck, Probe, Probes};

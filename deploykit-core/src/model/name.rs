@@ -141,6 +141,8 @@ names! {
     ConfigName;
     /// The name of a port within a service.
     PortName;
+    /// The name of a raw object within an app.
+    RawName;
 }
 
 impl ServiceName {

@@ -292,12 +292,23 @@ fn app() -> impl Strategy<Value = App> {
     let networks =
         btree_map(names(), any::<bool>().prop_map(|internal| Network { internal }), 0..2);
     let works = (btree_map(names(), service(), 0..3), btree_map(names(), job(), 0..2));
-    (names(), works, volumes, secrets, configs, networks, any::<bool>(), any::<u32>()).prop_map(
-        |(name, (services, jobs), volumes, secrets, configs, networks, isolated, keep)| {
+    let value = prop_oneof![
+        text().prop_map(serde_json::Value::from),
+        any::<i64>().prop_map(serde_json::Value::from),
+        any::<bool>().prop_map(serde_json::Value::from),
+        Just(serde_json::json!([null, { "deep": [] }])),
+    ];
+    let object = btree_map("[a-z]{1,8}", value, 0..3)
+        .prop_map(|fields| fields.into_iter().collect::<serde_json::Map<_, _>>());
+    let raw = btree_map("[a-z]{1,8}", btree_map(names(), object, 0..2), 0..2);
+    let rest = (any::<bool>(), any::<u32>(), raw);
+    (names(), works, volumes, secrets, configs, networks, rest).prop_map(
+        |(name, (services, jobs), volumes, secrets, configs, networks, (isolated, keep, raw))| {
             let mut app = App::new(name);
             (app.services, app.jobs, app.volumes, app.secrets) = (services, jobs, volumes, secrets);
             (app.configs, app.networks, app.isolated, app.keep_revisions) =
                 (configs, networks, isolated, keep);
+            app.raw = raw;
             app
         },
     )
@@ -350,6 +361,8 @@ proptest! {
     /// One wrong leaf somewhere is reported at its path, and alone.
     #[test]
     fn a_wrong_leaf_is_reported_where_it_is(app in app(), at in any::<prop::sample::Index>()) {
+        // Raw objects may be anything.
+        let app = App { raw: Default::default(), ..app };
         let mut value = serde_json::to_value(&app).unwrap();
         let mut found = Vec::new();
         leaves(&value, String::new(), Path::default(), &mut found);

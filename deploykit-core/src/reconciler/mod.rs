@@ -183,6 +183,11 @@ impl<R: Runtime> Orchestrator for Reconciler<R> {
                     .on(self.name())
                     .with("job", job))
             }
+            Goal::Raw => {
+                let message = "the backend takes no raw objects";
+                Err(Error::new(ErrorKind::Unsupported, "apply raw objects", message)
+                    .on(self.name()))
+            }
             Goal::RemoveService(name) => remove::service(&work(name).await?).await,
             Goal::RemoveNetwork(name) => self.runtime.remove_network(fence, name).await,
             Goal::RemoveVolume(name) => self.runtime.remove_volume(fence, name).await,

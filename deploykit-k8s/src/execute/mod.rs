@@ -3,6 +3,7 @@
 mod certificate;
 pub(crate) mod collect;
 pub(crate) mod job;
+pub(crate) mod raw;
 mod reach;
 pub(crate) mod remove;
 pub(crate) mod schedule;

@@ -204,6 +204,7 @@ async fn select_old(work: &Work<'_>, part: &Part<'_>, old: &[Deployment]) -> Res
     let mut annotations = service.annotations().clone();
     annotations.retain(|key, _| key == labels::HASH);
     let manifest = Manifest {
+        wide: false,
         resource: ApiResource::erase::<Service>(&()),
         value: json!({
             "apiVersion": "v1",

@@ -6,6 +6,7 @@ mod endpoint;
 mod isolation;
 mod job;
 mod pod;
+mod raw;
 mod route;
 mod volume;
 mod workload;
@@ -24,6 +25,7 @@ use crate::labels;
 
 pub(crate) use job::{is_scheduled, job, schedule};
 pub(crate) use pod::{NOBODY, numbers};
+pub(crate) use raw::{GroupKind, defines, raw, raw_problems};
 pub(crate) use route::certificate_object;
 pub(crate) use volume::claim;
 pub(crate) use workload::monitor;
@@ -32,6 +34,8 @@ pub(crate) use workload::monitor;
 #[derive(Clone, Debug)]
 pub(crate) struct Manifest {
     pub(crate) resource: ApiResource,
+    /// Whether it is of no namespace.
+    pub(crate) wide: bool,
     pub(crate) name: String,
     pub(crate) value: serde_json::Value,
 }
@@ -43,6 +47,7 @@ impl Manifest {
     {
         Self {
             resource: ApiResource::erase::<K>(&()),
+            wide: false,
             name: object.meta().name.clone().unwrap_or_default(),
             // Typed objects of the API are plain data.
             value: serde_json::to_value(object).unwrap_or_default(),

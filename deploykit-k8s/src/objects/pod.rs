@@ -54,7 +54,7 @@ impl Part<'_> {
     /// Whether its image lies in our repository.
     pub(crate) fn pushes_image(&self) -> bool {
         let workload = self.target.app.workload(self.name);
-        workload.is_some_and(|w| matches!(w.image, ImageSpec::Binary(_) | ImageSpec::Build(_)))
+        workload.is_some_and(|w| !matches!(w.image, ImageSpec::Reference(_)))
     }
 }
 

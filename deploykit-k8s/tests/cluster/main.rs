@@ -6,6 +6,8 @@ mod access;
 mod coordination;
 mod diagnosis;
 mod drift;
+mod images;
+mod raw;
 mod reach;
 mod registry;
 mod rendering;
@@ -68,6 +70,10 @@ fn main() -> ExitCode {
         diagnosis::an_admission_that_refuses,
         drift::what_others_change_is_told_and_taken_back_where_that_is_allowed,
         drift::what_others_remove_is_made_again,
+        images::files_become_an_image_that_does_not_run_as_root,
+        raw::definitions_come_before_their_objects_and_go_after_them,
+        raw::a_definition_stays_while_others_use_it,
+        raw::a_name_of_somebody_else_is_not_taken,
         reach::a_route_has_its_certificate,
         reach::who_reaches_whom_is_written_down,
         registry::pods_are_found_with_their_zone_while_they_are_ready,
