@@ -215,6 +215,7 @@ proptest! {
 fn what_compose_has_no_word_for_is_told_with_its_path() {
     let mut app = App::new("shop".parse().unwrap());
     app.isolated = true;
+    app.registry = Some("etcd://10.0.0.1/shop".into());
     let mut web = Service::new(ImageSpec::binary("/bin/web"));
     web.ports = vec![Port::http(80)];
     web.probes.readiness = Some(Probe::http("/healthz"));
@@ -229,6 +230,7 @@ fn what_compose_has_no_word_for_is_told_with_its_path() {
     let paths: Vec<&str> = error.problems().iter().map(|p| p.path.as_str()).collect();
     let expected = [
         "isolated",
+        "registry",
         "services.web.ports[0].protocol",
         "services.web.probes.liveness",
         "services.web.probes.readiness.check",

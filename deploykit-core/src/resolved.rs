@@ -37,7 +37,7 @@ pub struct Template {
     /// The arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// The app's own environment variables.
+    /// The app's own environment variables, and the URL of its registry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// The working folder.
@@ -155,6 +155,9 @@ impl ResolvedApp {
                 Mount::Bind(_) | Mount::Tmpfs(_) => {}
             }
         }
+        let mut env = workload.env.clone();
+        let registry = self.app.registry.clone();
+        env.extend(registry.map(|url| (REGISTRY.to_owned(), url)));
         let peers = workload.peers().into_iter().filter_map(|peer| {
             let port = self.app.services.get(peer)?.ports.first()?.port;
             Some((peer.clone(), port))
@@ -163,7 +166,7 @@ impl ResolvedApp {
             image: self.images.get(name)?.clone(),
             command: workload.command.to_vec(),
             args: workload.args.to_vec(),
-            env: workload.env.clone(),
+            env,
             workdir: workload.workdir.cloned(),
             user: workload.user.map(str::to_owned),
             resources: *workload.resources,

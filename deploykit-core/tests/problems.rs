@@ -279,6 +279,14 @@ const RULES: &[(&str, &str)] = &[
         "keep_revisions: no revision would be kept (keep at least 1: the one that runs)",
     ),
     (
+        "web: , registry: 10.0.0.1",
+        "registry: it is no URL of a registry (give a URL, like etcd://10.0.0.1:2379/shop)",
+    ),
+    (
+        "web: , registry: 'etcd://me:word@10.0.0.1/shop'",
+        "registry: the URL has a password, and apps are kept in the clear (leave it out, and give it to the services as a secret)",
+    ),
+    (
         "web: , secrets: {k: {keep: 0}}",
         "secrets.k.keep: no version would be kept (keep at least 1)",
     ),
@@ -509,8 +517,14 @@ fn every_rule_across_fields() {
         let yaml = match app.strip_prefix("web: ") {
             // What follows the service's fields at the app's level begins with its map's name.
             Some(rest) => {
-                let maps =
-                    [", keep_revisions:", ", secrets:", ", labels:", ", jobs:", ", volumes:"];
+                let maps = [
+                    ", registry:",
+                    ", keep_revisions:",
+                    ", secrets:",
+                    ", labels:",
+                    ", jobs:",
+                    ", volumes:",
+                ];
                 let split =
                     maps.iter().filter_map(|map| rest.find(map)).min().unwrap_or(rest.len());
                 let (web, top) = rest.split_at(split);

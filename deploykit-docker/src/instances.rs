@@ -375,7 +375,6 @@ fn environment(spec: &InstanceSpec) -> Vec<String> {
         secrets_dir: SECRETS,
         configs_dir: CONFIGS,
         volumes_dir: VOLUMES,
-        registry: None,
     };
     let mut variables = template.env.clone();
     variables.extend(contract.variables());

@@ -7,6 +7,8 @@ use deploykit::model::{
     Update, VolumeScope,
 };
 
+use crate::registry;
+
 /// The name of the app.
 pub const APP: &str = "blog";
 /// The secret that session tokens are signed with.
@@ -49,17 +51,20 @@ impl Release {
         if let Some(why) = &self.unhealthy {
             posts = posts.env("UNHEALTHY", why);
         }
-        App::build(APP)
-            .volume("data", VolumeScope::Shared)
+        let mut store = service("store").volume("data").depends_on("migrate", Condition::Completed);
+        let mut app = App::build(APP);
+        if let Some(url) = registry::url() {
+            app = app.registry(url);
+            // They share the data, and no two ever own the same of it.
+            store = store.replicas(3);
+        } else {
+            // A database file has one owner: the old one ends before the new one starts.
+            store = store.update(Update::recreate());
+        }
+        app.volume("data", VolumeScope::Shared)
             .config("site-title", "A blog on DeployKit\n")
             .job(Job::build("migrate", program()).arg("migrate").volume("data"))
-            .service(
-                service("store")
-                    .volume("data")
-                    .depends_on("migrate", Condition::Completed)
-                    // A database file has one owner: the old one ends before the new one starts.
-                    .update(Update::recreate()),
-            )
+            .service(store)
             .service(service("users").depends_on("store", Condition::Healthy).secret(SESSION_KEY))
             .service(
                 service("comments").depends_on("store", Condition::Healthy).secret(SESSION_KEY),

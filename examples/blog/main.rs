@@ -1,6 +1,9 @@
 //! A blog of five services, a job, a volume, a secret and a config: deployed, scaled, updated
 //! under load, broken, rolled back and removed.
 //!
+//! With a registry of services (`DEPLOYKIT_REGISTRY`, see `registry.rs`) they find each other there, and
+//! three stores share the data.
+//!
 //! Without a command this program walks through all of that; with one, it is the service of that
 //! name.
 #![allow(unreachable_pub, reason = "a program has no one outside to reach its items")]
@@ -10,6 +13,7 @@ mod agent;
 mod app;
 mod deploy;
 mod http;
+mod registry;
 mod services;
 mod walkthrough;
 
@@ -22,6 +26,10 @@ pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::
 
 /// Deploys a blog of five services and walks through its life in twelve steps: one line each on
 /// standard output, their progress on standard error.
+///
+/// Where DEPLOYKIT_REGISTRY names a registry (etcd://host,host/blog with the feature etcd,
+/// zk://host,host/blog with zookeeper), the services find each other there, three stores share the
+/// data, and one more step kills one of them.
 ///
 /// Exit codes: 0 when every step has passed, 1 when one has failed, 2 when the walkthrough could
 /// not begin.

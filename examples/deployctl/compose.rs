@@ -167,7 +167,7 @@ fn is_compose(path: &Path, text: &str) -> bool {
         return true;
     }
     let Ok(root) = from_yaml(text) else { return false };
-    let only_here = ["jobs", "isolated", "keep_revisions", "labels", "raw"];
+    let only_here = ["jobs", "isolated", "registry", "keep_revisions", "labels", "raw"];
     if only_here.iter().any(|key| root.get(key).is_some()) {
         return false;
     }

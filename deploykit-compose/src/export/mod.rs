@@ -46,6 +46,7 @@ impl Exporter {
     fn app(&mut self, app: &App) -> Node {
         let stated = [
             (app.isolated, "isolated", "Compose cannot keep services of one network apart"),
+            (app.registry.is_some(), "registry", "Compose has no registry of services"),
             (app.keep_revisions != 10, "keep_revisions", "Compose has no revisions"),
             (!app.labels.is_empty(), "labels", "Compose has no labels of a project"),
             (!app.raw.is_empty(), "raw", "Compose has no objects of one backend"),

@@ -14,7 +14,8 @@ pub(super) async fn the_contract_is_kept(t: &Test) {
         .connects_to("user-db")
         .env("OWN", "value");
     let app = t.build().service(web).service(t.service("user-db", "1"));
-    let app = app.service(t.service("stranger", "1")).validate().unwrap();
+    let app = app.service(t.service("stranger", "1")).registry("etcd://10.0.0.1/shop");
+    let app = app.validate().unwrap();
     t.up(app).await.unwrap();
     let env = t.env("web").await;
     let port = |name: &str| env[name].parse::<u16>().unwrap();
@@ -22,6 +23,7 @@ pub(super) async fn the_contract_is_kept(t: &Test) {
     assert_ne!(port("PORT"), port("PORT_TCP"));
     assert_eq!(env["DEPLOYKIT_INSTANCE"], t.ids("web").await[0]);
     assert_eq!(env["OWN"], "value");
+    assert_eq!(env["DEPLOYKIT_REGISTRY"], "etcd://10.0.0.1/shop");
     for folder in ["SECRETS_DIR", "CONFIGS_DIR", "VOLUMES_DIR"] {
         assert!(env[folder].starts_with('/'), "{folder}: {env:?}");
     }

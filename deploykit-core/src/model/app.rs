@@ -74,6 +74,11 @@ pub struct App {
     /// Whether a service may be reached only by those that name it in `connects_to`. Default no.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
+    /// The URL of the registry that services find each other by, as `DEPLOYKIT_REGISTRY` in the
+    /// environment of every instance: `etcd://10.0.0.1/shop`. Without a password: apps are kept in
+    /// the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
     /// How many revisions are kept. Default 10.
     #[serde(default = "ten")]
     pub keep_revisions: u32,
@@ -99,6 +104,7 @@ impl App {
             configs: BTreeMap::new(),
             raw: BTreeMap::new(),
             isolated: false,
+            registry: None,
             keep_revisions: ten(),
             labels: BTreeMap::new(),
         }

@@ -142,6 +142,11 @@ impl AppBuilder {
         })
     }
 
+    /// Sets the URL of the registry that services find each other by.
+    pub fn registry(self, url: impl Into<String>) -> Self {
+        self.with(|app, _| app.registry = Some(url.into()))
+    }
+
     /// Sets how many revisions are kept.
     pub fn keep_revisions(self, keep: u32) -> Self {
         self.with(|app, _| app.keep_revisions = keep)

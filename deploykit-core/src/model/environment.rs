@@ -16,7 +16,7 @@ pub const RESERVED: [&str; 8] = [
     "VOLUMES_DIR",
     "ADVERTISE_HOST",
     "DEPLOYKIT_INSTANCE",
-    "DEPLOYKIT_REGISTRY",
+    REGISTRY,
 ];
 
 /// A host name or IP address, and a port.
@@ -50,7 +50,11 @@ pub struct Listen {
     pub ports: Vec<(Option<PortName>, u16)>,
 }
 
-/// What the environment contract is filled from.
+/// The URL of the service registry, where the app has one: [`App::registry`](super::App::registry).
+pub(crate) const REGISTRY: &str = "DEPLOYKIT_REGISTRY";
+
+/// What the environment contract is filled from, but for `DEPLOYKIT_REGISTRY`: that is the same
+/// for every instance of an app, and so among the variables of its templates.
 ///
 /// ```
 /// use deploykit_core::model::{Address, Contract, Listen, ServiceName};
@@ -60,7 +64,6 @@ pub struct Listen {
 ///     listen: Listen { host: "127.0.0.1".into(), advertise: "127.0.0.1".into(), ports: vec![(None, 4000)] },
 ///     peers: vec![(&users, Address { host: "127.77.0.1".into(), port: 5432 })],
 ///     secrets_dir: "/run/secrets", configs_dir: "/run/configs", volumes_dir: "/volumes",
-///     registry: None,
 /// };
 /// let variables = contract.variables();
 /// assert_eq!(variables["PORT"], "4000");
@@ -82,8 +85,6 @@ pub struct Contract<'a> {
     pub configs_dir: &'a str,
     /// `VOLUMES_DIR`: the folder with a folder for each volume.
     pub volumes_dir: &'a str,
-    /// `DEPLOYKIT_REGISTRY`: the URL of the service registry, where there is one.
-    pub registry: Option<&'a str>,
 }
 
 impl Contract<'_> {
@@ -111,9 +112,6 @@ impl Contract<'_> {
         set("CONFIGS_DIR", self.configs_dir.to_owned());
         set("VOLUMES_DIR", self.volumes_dir.to_owned());
         set("DEPLOYKIT_INSTANCE", self.instance.to_owned());
-        if let Some(registry) = self.registry {
-            set("DEPLOYKIT_REGISTRY", registry.to_owned());
-        }
         variables
     }
 }

@@ -23,6 +23,7 @@ mod workload;
 pub use app::{App, Network, RawObjects};
 pub use build::{AppBuilder, JobBuilder, ServiceBuilder};
 pub use dockerfile::{BuildSecret, ImageBuild};
+pub(crate) use environment::REGISTRY;
 pub use environment::{Address, Contract, Listen, RESERVED};
 pub use files::{FileMode, FileModeError, ImageCopy, ImageFiles, Owner};
 pub use image::{ImageRef, ImageRefError, ImageSpec, ResolvedImage};

@@ -127,7 +127,6 @@ fn environment(part: &Part<'_>) -> Vec<EnvVar> {
         secrets_dir: SECRETS_DIR,
         configs_dir: CONFIGS_DIR,
         volumes_dir: VOLUMES_DIR,
-        registry: None,
     };
     let mut variables = contract.variables();
     variables.extend(template.env.clone());

@@ -87,7 +87,6 @@ impl Supervisor {
             secrets_dir: &text(self.delivery.of(id)),
             configs_dir: &text(files.join("configs")),
             volumes_dir: &text(files.join("volumes")),
-            registry: None,
         };
         let mut env: BTreeMap<String, String> = template.env.clone();
         env.extend(contract.variables());

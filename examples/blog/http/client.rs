@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use deploykit_registry::Balancer;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{HOST, HeaderValue};
@@ -12,9 +13,13 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 
 use super::{Answer, LARGEST_BODY, Refusal, Request, request, variable};
-use crate::Result;
+use crate::{Result, registry};
 
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Longer than the data of a store that has died takes to be found at another one.
+const DEADLINE: Duration = Duration::from_secs(18);
+const ATTEMPTS: u32 = 6;
+/// Before the second attempt; before the third twice as long, and so on.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A connection as a client: one request after the other.
 pub struct Connection {
@@ -54,44 +59,92 @@ pub async fn send(address: &str, request: Request) -> Result<Answer> {
     tokio::time::timeout(DEADLINE, answer).await?
 }
 
-/// Another service of the app, at the address that the environment tells.
+/// Another service of the app.
 pub struct Peer {
     name: &'static str,
-    address: String,
+    place: Place,
+}
+
+enum Place {
+    /// At the address that the environment tells: the backend balances.
+    Fixed(String),
+    /// At the addresses that the registry knows.
+    Found(Balancer),
 }
 
 impl Peer {
-    pub fn of(name: &'static str) -> Result<Self> {
+    pub async fn of(name: &'static str) -> Result<Self> {
+        if let Some(registry) = registry::open().await? {
+            let found = registry::follow(&*registry, name).await?;
+            return Ok(Self { name, place: Place::Found(found) });
+        }
         let prefix = name.to_uppercase();
         let host = variable(&format!("{prefix}_SERVICE_HOST"))?;
         let port = variable(&format!("{prefix}_SERVICE_PORT"))?;
-        Ok(Self { name, address: format!("{host}:{port}") })
+        Ok(Self { name, place: Place::Fixed(format!("{host}:{port}")) })
     }
 
-    /// Sends a request; where that changes nothing on the other side, up to three times.
+    /// Sends a request; again where nothing of it was sent, or where it may be sent twice.
     ///
     /// An answer is passed on when it is there as a whole, so one that broke off does no harm.
     pub async fn send(&self, request: Request) -> Result<Answer, Refusal> {
-        let attempts = if request.method().is_safe() { 3 } else { 1 };
         let mut failure = String::new();
-        for _ in 0..attempts {
-            match send(&self.address, request.clone()).await {
+        for attempt in 0..ATTEMPTS {
+            tokio::time::sleep(PAUSE * attempt).await;
+            match self.ask(&request).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => failure = error.to_string(),
+                Err(Failed { unsent, why }) => {
+                    failure = why;
+                    if !unsent && !request.method().is_idempotent() {
+                        break;
+                    }
+                }
             }
         }
-        let why = format!("{} at {}: {failure}", self.name, self.address);
+        let why = format!("{}: {failure}", self.name);
         eprintln!("no answer from {why}");
         Err(Refusal::new(StatusCode::BAD_GATEWAY, why))
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Answer, Failed> {
+        let unsent = |error: &dyn ToString| Failed { unsent: true, why: error.to_string() };
+        let (address, picked) = match &self.place {
+            Place::Fixed(address) => (address.clone(), None),
+            Place::Found(balancer) => {
+                let picked = balancer.pick().map_err(|e| unsent(&e))?;
+                (picked.instance().address.to_string(), Some(picked))
+            }
+        };
+        let asked = async {
+            let mut connection = Connection::open(&address).await.map_err(|e| unsent(&e))?;
+            let answer = connection.send(request.clone()).await;
+            answer.map_err(|e| Failed { unsent: false, why: e.to_string() })
+        };
+        let asked = tokio::time::timeout(DEADLINE, asked).await;
+        let asked = asked.unwrap_or_else(|e| Err(Failed { unsent: false, why: e.to_string() }));
+        match (picked, &asked) {
+            (Some(picked), Ok(_)) => picked.succeeded(),
+            (Some(picked), Err(_)) => picked.failed(),
+            (None, _) => {}
+        }
+        match asked {
+            // It has done nothing, and says that another one would.
+            Ok(answer) if answer.status() == StatusCode::MISDIRECTED_REQUEST => {
+                let body = String::from_utf8_lossy(answer.body());
+                Err(Failed { unsent: true, why: format!("{address} refers to others: {body}") })
+            }
+            asked => asked
+                .map_err(|failed| Failed { why: format!("{address}: {}", failed.why), ..failed }),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Result<Answer, Refusal> {
         self.call(Method::GET, path, Bytes::new()).await
     }
 
-    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Refusal> {
+    pub async fn put(&self, path: &str, body: &impl Serialize) -> Result<Answer, Refusal> {
         let body = serde_json::to_vec(body).unwrap_or_default();
-        self.call(Method::POST, path, body.into()).await
+        self.call(Method::PUT, path, body.into()).await
     }
 
     async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Refusal> {
@@ -99,4 +152,11 @@ impl Peer {
             .map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
         self.send(request).await
     }
+}
+
+/// Why there is no answer.
+struct Failed {
+    /// Whether the other side cannot have begun to act on the request.
+    unsent: bool,
+    why: String,
 }

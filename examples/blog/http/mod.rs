@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::Result;
 
 pub use client::{Connection, Peer, send};
-pub use server::{Handler, serve};
+pub use server::{Handler, listen, serve};
 
 /// A request, read whole.
 pub type Request = hyper::Request<Bytes>;

@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::StatusCode;
 use hyper::body::Incoming;
@@ -24,10 +26,20 @@ pub trait Handler: Send + Sync + 'static {
     fn answer(&self, request: Request) -> impl Future<Output = Result<Answer, Refusal>> + Send;
 }
 
-/// Serves at `HOST`:`PORT` until SIGTERM, then ends the requests in flight and returns.
-pub async fn serve(service: &str, handler: impl Handler) -> Result<()> {
-    let mut end = signal(SignalKind::terminate())?;
-    let listener = TcpListener::bind((variable("HOST")?, variable("PORT")?.parse()?)).await?;
+/// Listens at `HOST`:`PORT`.
+pub async fn listen() -> Result<TcpListener> {
+    Ok(TcpListener::bind((variable("HOST")?, variable("PORT")?.parse()?)).await?)
+}
+
+/// Serves until SIGTERM, then takes its leave of those who find it by a registry, ends the requests
+/// in flight, and returns.
+pub async fn serve(
+    service: &str,
+    listener: TcpListener,
+    handler: impl Handler,
+    leave: Option<BoxFuture<'static, ()>>,
+) -> Result<()> {
+    let mut asked = signal(SignalKind::terminate())?;
     let server = Arc::new(Server {
         handler,
         instance: HeaderValue::from_str(&variable("DEPLOYKIT_INSTANCE")?)?,
@@ -38,10 +50,21 @@ pub async fn serve(service: &str, handler: impl Handler) -> Result<()> {
     println!("{service} listens at {}", listener.local_addr()?);
 
     let graceful = GracefulShutdown::new();
+    let mut end = pin!(async {
+        asked.recv().await;
+        // Callers who keep their connections hear of the end with an answer: one whose request is
+        // on its way when its connection is closed would have lost it.
+        server.ending.store(true, Ordering::Relaxed);
+        if let Some(leave) = leave {
+            leave.await;
+            // Who has not heard of it yet is still let in.
+            tokio::time::sleep(HEARD).await;
+        }
+    });
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = end.recv() => break,
+            () = &mut end => break,
         };
         let Ok((stream, _)) = accepted else {
             // Out of file descriptors, or a caller that has gone again: neither ends the service.
@@ -61,9 +84,6 @@ pub async fn serve(service: &str, handler: impl Handler) -> Result<()> {
         tokio::spawn(async move { connection.await.ok() });
     }
     drop(listener);
-    // Callers who keep their connections hear of the end with an answer: one whose request is on
-    // its way when its connection is closed would have lost it.
-    server.ending.store(true, Ordering::Relaxed);
     let begun = Instant::now();
     while graceful.count() > 0 && begun.elapsed() < LINGER {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -84,6 +104,8 @@ struct Server<H> {
 
 /// How long an idle connection is kept open for a last request.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long those who follow a registry take to hear of a change, generously.
+const HEARD: Duration = Duration::from_millis(500);
 
 impl<H: Handler> Server<H> {
     async fn respond(&self, request: hyper::Request<Incoming>) -> Answer {

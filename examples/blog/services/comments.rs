@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::session::SessionKey;
-use super::{Comment, Remark};
+use super::{Comment, Remark, numbers};
 use crate::Result;
 use crate::http::{Answer, Handler, Peer, Refusal, Request, not_found, parse, segments};
 
@@ -13,8 +13,8 @@ pub struct Comments {
 }
 
 impl Comments {
-    pub fn new() -> Result<Self> {
-        Ok(Self { store: Peer::of("store")?, key: SessionKey::read()? })
+    pub async fn new() -> Result<Self> {
+        Ok(Self { store: Peer::of("store").await?, key: SessionKey::read()? })
     }
 }
 
@@ -26,7 +26,12 @@ impl Handler for Comments {
             (&Method::POST, ["posts", _, "comments"]) => {
                 let author = self.key.author(&request)?;
                 let Remark { body } = parse(&request)?;
-                self.store.post(path, &Comment { id: 0, author, body }).await
+                let comment = Comment { id: 0, author, body };
+                let written = numbers::write(|id| {
+                    let comment = Comment { id, ..comment.clone() };
+                    async move { self.store.put(&format!("{path}/{id}"), &comment).await }
+                });
+                written.await
             }
             _ => Err(not_found(&request)),
         }

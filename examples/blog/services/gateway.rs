@@ -17,15 +17,15 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn new() -> Result<Self> {
+    pub async fn new() -> Result<Self> {
         let title = Path::new(&variable("CONFIGS_DIR")?).join("site-title");
         let title = std::fs::read_to_string(title)?;
         let title = title.replace('&', "&amp;").replace('<', "&lt;");
         Ok(Self {
             page: PAGE.replace("{{title}}", title.trim()),
-            users: Peer::of("users")?,
-            posts: Peer::of("posts")?,
-            comments: Peer::of("comments")?,
+            users: Peer::of("users").await?,
+            posts: Peer::of("posts").await?,
+            comments: Peer::of("comments").await?,
         })
     }
 }

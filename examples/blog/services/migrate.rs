@@ -1,6 +1,7 @@
 //! Makes the tables of the database. Runs once for each of its versions, before the store starts.
 
-use crate::Result;
+use super::store::{SHARDS, file};
+use crate::{Result, registry};
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS users (
@@ -20,11 +21,21 @@ const TABLES: &str = "
         body TEXT NOT NULL
     ) STRICT;
     CREATE INDEX IF NOT EXISTS comments_of_post ON comments (post);
+    CREATE TABLE IF NOT EXISTS owner (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        token INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO owner VALUES (1, 0) ON CONFLICT DO NOTHING;
 ";
 
 pub fn run() -> Result<()> {
-    let database = super::store::database()?;
-    database.execute_batch(TABLES)?;
+    let shards = match registry::url() {
+        Some(_) => (0..SHARDS).map(Some).collect(),
+        None => vec![None],
+    };
+    for shard in shards {
+        file(shard)?.execute_batch(TABLES)?;
+    }
     println!("the tables are there");
     Ok(())
 }

@@ -4,14 +4,20 @@ mod comments;
 mod gateway;
 mod health;
 mod migrate;
+mod numbers;
 mod posts;
 mod session;
 mod store;
 mod users;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, http};
+use crate::http::Handler;
+use crate::{Result, http, registry};
+
+pub use store::SHARDS;
 
 /// One of the programs that the blog is made of.
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
@@ -37,15 +43,37 @@ impl Service {
     /// Serves until SIGTERM.
     pub async fn run(self) -> Result<()> {
         match self {
-            Self::Users => http::serve("users", users::Users::new()?).await,
-            Self::Posts => http::serve("posts", posts::Posts::new()?).await,
-            Self::Comments => http::serve("comments", comments::Comments::new()?).await,
-            Self::Gateway => http::serve("gateway", gateway::Gateway::new()?).await,
-            Self::Store => http::serve("store", store::Store::open()?).await,
+            Self::Users => serve("users", users::Users::new().await?).await,
+            Self::Posts => serve("posts", posts::Posts::new().await?).await,
+            Self::Comments => serve("comments", comments::Comments::new().await?).await,
+            Self::Gateway => serve("gateway", gateway::Gateway::new().await?).await,
+            Self::Store => {
+                let listener = http::listen().await?;
+                let store = store::Store::open().await?;
+                let leaving = store.clone();
+                let leave = Box::pin(async move { leaving.leave().await });
+                http::serve("store", listener, store, Some(leave)).await
+            }
             Self::Migrate => migrate::run(),
             Self::Health => health::run().await,
         }
     }
+}
+
+/// Serves, and is found in the registry meanwhile, where there is one and the service is well.
+async fn serve(name: &str, handler: impl Handler) -> Result<()> {
+    let listener = http::listen().await?;
+    let unhealthy = std::env::var_os("UNHEALTHY").is_some();
+    let Some(registry) = registry::open().await?.filter(|_| !unhealthy) else {
+        return http::serve(name, listener, handler, None).await;
+    };
+    let registration = registry.register(registry::me(name)?, registry::TTL).await?;
+    let leave = async move {
+        if let Err(error) = registration.deregister().await {
+            eprintln!("the registration is left to end by itself: {error}");
+        }
+    };
+    http::serve(name, listener, handler, Some(Box::pin(leave))).await
 }
 
 /// What somebody writes: a post without its number.
@@ -79,6 +107,14 @@ impl Post {
 pub struct PostList {
     pub total: i64,
     pub newest: Vec<Post>,
+}
+
+/// What a store owns of the data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StoreShare {
+    pub store: String,
+    /// Its shards, each with the token by which it owns it.
+    pub owned: BTreeMap<u32, u64>,
 }
 
 /// A comment before it is kept.

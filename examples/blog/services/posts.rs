@@ -3,7 +3,7 @@
 use hyper::{Method, StatusCode};
 
 use super::session::SessionKey;
-use super::{Draft, Post, PostList};
+use super::{Draft, Post, PostList, numbers};
 use crate::Result;
 use crate::http::{Answer, Handler, Peer, Refusal, Request, json, not_found, parse, segments};
 
@@ -14,10 +14,10 @@ pub struct Posts {
 }
 
 impl Posts {
-    pub fn new() -> Result<Self> {
+    pub async fn new() -> Result<Self> {
         let version = std::env::var("VERSION").ok().and_then(|v| v.parse::<u32>().ok());
         Ok(Self {
-            store: Peer::of("store")?,
+            store: Peer::of("store").await?,
             key: SessionKey::read()?,
             counts_words: version.is_some_and(|v| v >= 2),
         })
@@ -30,7 +30,11 @@ impl Posts {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "a post has a title"));
         }
         let post = Post { id: 0, author, title, body, words: None };
-        self.shown(self.store.post("/posts", &post).await?)
+        let written = numbers::write(|id| {
+            let post = Post { id, ..post.clone() };
+            async move { self.store.put(&format!("/posts/{id}"), &post).await }
+        });
+        self.shown(written.await?)
     }
 
     /// One post of the store as callers see it.

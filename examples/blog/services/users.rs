@@ -12,7 +12,7 @@ use crate::Result;
 use crate::http::{Answer, Handler, Peer, Refusal, Request, json, not_found, parse, segments};
 
 /// What the store keeps of somebody.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct User {
     pub name: String,
     /// `salt:hash`, both in hexadecimal digits.
@@ -25,8 +25,8 @@ pub struct Users {
 }
 
 impl Users {
-    pub fn new() -> Result<Self> {
-        Ok(Self { store: Peer::of("store")?, key: SessionKey::read()? })
+    pub async fn new() -> Result<Self> {
+        Ok(Self { store: Peer::of("store").await?, key: SessionKey::read()? })
     }
 
     async fn sign_up(&self, who: Credentials) -> Result<Answer, Refusal> {
@@ -38,7 +38,8 @@ impl Users {
         let Credentials { name, password } = who;
         let password = blocking(move || hash(&password)).await?;
         let password = password.map_err(|e| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
-        let answer = self.store.post("/users", &User { name: name.clone(), password }).await?;
+        let path = format!("/users/{name}");
+        let answer = self.store.put(&path, &User { name: name.clone(), password }).await?;
         match answer.status() {
             StatusCode::CREATED => {
                 Ok(json(StatusCode::CREATED, &serde_json::json!({"name": name})))

@@ -1,6 +1,6 @@
 //! Steps 11 and 12: nothing changes, and nothing is left.
 
-use deploykit::model::VolumeName;
+use deploykit::model::{ServiceName, VolumeName};
 use deploykit::{Applied, Change};
 
 use super::report::{Failure, Outcome, expect};
@@ -29,7 +29,7 @@ impl Walkthrough {
     pub async fn remove(self) -> Outcome {
         let traces = self.host.traces(&self.observe().await?)?;
         let volume = VolumeName::new("data")?;
-        let Self { url, app, deployer, host, .. } = self;
+        let Self { url, app, deployer, host, registry, .. } = self;
         let remove = async |deployer: deploykit::Deployer, volumes| -> Result<Applied, Failure> {
             let plan = deployer.plan(Change::Remove { app: app.clone(), volumes }).await?;
             let applied = deployer.apply(plan, &mut deploykit::progress::terminal()).await?;
@@ -48,6 +48,10 @@ impl Walkthrough {
             format_args!("{:?}", applied.kept_volumes),
         )?;
         host.wait_until_gone(&traces, Some(&volume)).await?;
+        if let Some(registry) = registry {
+            let gateway = registry.instances(&ServiceName::new("gateway")?).await?;
+            expect(gateway.is_empty(), "nobody in the registry", format_args!("{gateway:?}"))?;
+        }
         // The supervisor of a local backend has ended with its last app.
         let again = deploykit::open(&url).await?.with_lock_wait(LOCK_WAIT);
         remove(again, true).await?;

@@ -7,18 +7,20 @@ mod last;
 mod load;
 mod report;
 mod rival;
+mod shards;
 mod site;
 mod updates;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deploykit::model::{AppName, ServiceName};
-use deploykit::{Applied, Change, Deployer, Instance, Observation, Plan};
+use deploykit::{Applied, Change, Deployer, Instance, Observation, Plan, ServiceRegistry};
 use futures_util::StreamExt;
 
-use crate::Result;
 use crate::app::{APP, Release};
 use crate::services::Post;
+use crate::{Result, registry};
 use host::Host;
 use load::{Load, Mix, Tally};
 use report::{Failure, Report, expect};
@@ -33,6 +35,8 @@ struct Walkthrough {
     app: AppName,
     deployer: Deployer,
     host: Host,
+    /// Where the services find each other, where that is not the backend's matter.
+    registry: Option<Arc<dyn ServiceRegistry>>,
     /// What is deployed, or was last.
     release: Release,
     site: Site,
@@ -56,6 +60,9 @@ pub async fn run(url: String, keep: bool) -> Result<bool> {
         report.step("two deployers", blog.second_deployer().await);
         report.step("killed deployer", blog.killed_deployer().await);
         report.step("nothing changed", blog.same_again().await);
+        if blog.registry.is_some() {
+            report.step("kill a store under load", blog.move_shards().await);
+        }
     }
     if keep {
         blog.say_how_to_look();
@@ -89,6 +96,7 @@ impl Walkthrough {
             host: Host::of(&**deployer.backend(), &url).await?,
             deployer,
             url,
+            registry: registry::open().await?,
             release: Release::first(),
             site: Site { address: String::new(), token: None },
             posts: Vec::new(),

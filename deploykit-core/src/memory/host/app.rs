@@ -65,7 +65,6 @@ impl Sim {
             secrets_dir: "/secrets",
             configs_dir: "/configs",
             volumes_dir: "/volumes",
-            registry: None,
         };
         let mut env = template.env.clone();
         env.extend(contract.variables());

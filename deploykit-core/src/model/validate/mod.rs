@@ -148,7 +148,23 @@ impl Check<'_> {
                 self.add(path, what, "put it into an image or a volume");
             }
         }
+        if let Some(url) = &app.registry {
+            self.registry(top.field("registry"), url);
+        }
         self.labels(&top, &app.labels);
+    }
+
+    /// Which registries there are is not known here.
+    fn registry(&mut self, path: Path, url: &str) {
+        const EXAMPLE: &str = "give a URL, like etcd://10.0.0.1:2379/shop";
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let user = rest.split('/').next().and_then(|place| place.rsplit_once('@'));
+        if scheme.is_empty() || rest.is_empty() || url.contains(char::is_control) {
+            self.add(path, "it is no URL of a registry", EXAMPLE);
+        } else if user.is_some_and(|(user, _)| user.contains(':')) {
+            let fix = "leave it out, and give it to the services as a secret";
+            self.add(path, "the URL has a password, and apps are kept in the clear", fix);
+        }
     }
 
     fn labels(&mut self, path: &Path, labels: &BTreeMap<String, String>) {
