@@ -138,6 +138,9 @@ impl<'a> Parser<'a> {
     fn name(&mut self) -> Result<Option<String>, DotenvError> {
         if let Some(after) = self.rest.strip_prefix("export").filter(|a| a.starts_with(blank)) {
             self.rest = after.trim_start_matches(blank);
+            if self.rest.is_empty() {
+                return self.error("there is no name behind `export`".into());
+            }
         }
         let line = self.first_line();
         let end = line.find(['=', ':']).unwrap_or(line.len());
@@ -168,7 +171,6 @@ impl<'a> Parser<'a> {
             let line = self.first_line();
             self.advance(line.len());
             let value = line.split_once(" #").map_or(line, |(value, _)| value);
-            let value = if value.starts_with('#') && value.len() < line.len() { "" } else { value };
             return Ok((value.trim_end().to_owned(), true));
         };
         let body = &self.rest[1..];
@@ -265,6 +267,7 @@ mod tests {
         assert_eq!(line("A=1\nB C\n"), 2);
         assert_eq!(line("A=\"1\n2\"\nB='x"), 3);
         assert_eq!(line("A=1\n%=2"), 2);
+        assert_eq!(line("A=1\nexport "), 2);
         assert_eq!(line("A=${"), 1);
     }
 

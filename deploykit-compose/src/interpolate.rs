@@ -129,10 +129,17 @@ fn braced(
 /// Where the brace that was opened before `text` is closed in its line, as braces balance.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut open = 1_usize;
-    for (at, byte) in text.bytes().enumerate() {
+    let mut bytes = text.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
         match byte {
             b'\n' => return None,
-            b'{' => open += 1,
+            b'{' => {
+                open += 1;
+                // What stands behind it is not looked at: `{{x}}` is closed by its first brace.
+                if bytes.next().is_some_and(|(_, next)| next == b'\n') {
+                    return None;
+                }
+            }
             b'}' => open -= 1,
             _ => {}
         }
@@ -172,6 +179,7 @@ mod tests {
             ("${FOO?no}${EMPTY?no}${FOO:?no}", "firstfirst"),
             ("${NONE:-{\"a\":{}}}!", "{\"a\":{}}!"),
             ("${NONE:-${NONE:-${FOO}}_}}", "first_}"),
+            ("${FOO:-{{x}}} ${NONE:-{{x}}}", "first} {{x}}"),
             ("ä$FOO ${NONE:-é}", "äfirst é"),
         ] {
             assert_eq!(interpolate(text, &lookup).unwrap(), expected, "{text}");

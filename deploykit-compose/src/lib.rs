@@ -40,10 +40,10 @@ pub use yaml::{Entry, Mapping, Node, Span, Value, to_yaml};
 /// [`ComposeError`] where the text is not YAML, or holds no or several documents.
 pub fn from_yaml(text: &str) -> Result<Node, ComposeError> {
     let source = diagnostic::Source::new("document".into(), text.to_owned());
-    let failed = |d| ComposeError::new(vec![d], std::sync::Arc::new(vec![source.clone()]));
+    let failed = |problems| ComposeError::new(problems, std::sync::Arc::new(vec![source.clone()]));
     let (mut documents, _) = yaml::parse(text, 0).map_err(failed)?;
     match (documents.pop(), documents.is_empty()) {
         (Some(node), true) => Ok(node),
-        _ => Err(failed(Diagnostic::new(Span::default(), "", "there is not one document"))),
+        _ => Err(failed(vec![Diagnostic::new(Span::default(), "", "there is not one document")])),
     }
 }

@@ -38,18 +38,10 @@ services:
     stop_grace_period: soon
   db:
     image: ${DB_IMAGE:?say which}
+    volumes: ['dta:/d']
+volumes: {data: }
 ";
     let shown = error(text);
-    assert_eq!(
-        shown,
-        "error: services.db.image: the variable DB_IMAGE is required: say which
-  --> compose.yaml:8:12
-   |
- 8 |     image: ${DB_IMAGE:?say which}
-   |            ^^^^^^^^^^^^^^^^^^^^^^
-"
-    );
-    let shown = error(&text.replace("${DB_IMAGE:?say which}", "postgres"));
     assert_eq!(
         shown,
         "error: services.web: `imagee` is not a key here (do you mean `image`?)
@@ -69,6 +61,18 @@ error: services.web.stop_grace_period: `soon` is not a duration; write it like 5
    |
  6 |     stop_grace_period: soon
    |                        ^^^^
+
+error: services.db.image: the variable DB_IMAGE is required: say which
+  --> compose.yaml:8:12
+   |
+ 8 |     image: ${DB_IMAGE:?say which}
+   |            ^^^^^^^^^^^^^^^^^^^^^^
+
+error: services.db: `dta` is not among the volumes (do you mean `data`?)
+  --> compose.yaml:9:15
+   |
+ 9 |     volumes: ['dta:/d']
+   |               ^^^^^^^^
 "
     );
 }
@@ -95,6 +99,27 @@ services:
     let first = load(&wanted).unwrap();
     let again = load(&LoadOptions { normalize: true, ..options(&[&first.to_yaml()]) }).unwrap();
     assert_eq!(again.root(), first.root(), "{}", first.to_yaml());
+}
+
+#[test]
+fn each_file_is_looked_at_with_those_before_it() {
+    let both = |base: &str, over: &str| {
+        let base =
+            format!("name: a\nservices: {{w: {{image: x, {base}}}}}\nnetworks: {{n: !reset {{}}}}");
+        let over = format!("services: {{w: {{{over}}}}}\nnetworks: {{n: }}");
+        load(&options(&[&base, &over]))
+    };
+    let shown = both("profiles: 1.5", "profiles: [p]").unwrap_err().to_string();
+    assert!(shown.contains("compose.yaml:2:36"), "{shown}");
+    let project =
+        both("gpus: all, scale: 2", "gpus: [{count: 1}], deploy: {mode: replicated}").unwrap();
+    let web = project.service("w").unwrap();
+    assert_eq!(web.get("gpus").unwrap().items().len(), 2);
+    assert_eq!(web.get("deploy").unwrap().get("replicas").unwrap().as_int(), Some(2));
+    assert!(project.root().get("networks").unwrap().get("n").is_some());
+    let many = "---\nx-a: [1, 2, 3, 4, 5, 6, 7, 8, 9]\n".repeat(10_000);
+    let shown = both("scale: 1", &format!("scale: 1}}}}\n{many}---\nservices: {{w: {{"));
+    assert!(shown.unwrap_err().to_string().contains("more than"));
 }
 
 const SHOP: &str = "name: shop

@@ -205,7 +205,8 @@ impl Converter<'_> {
             }
             return value;
         }
-        let file = self.project.folder.join(node.str("file")?);
+        let Some(file) = node.str("file") else { return Some(String::new()) };
+        let file = self.project.folder.join(file);
         let read = std::fs::read_to_string(&file);
         self.parsed(
             node,

@@ -73,11 +73,12 @@ fn descend(
     }
 }
 
-/// Whether a value is what loading fills in where a file says nothing.
+/// Whether a value is what loading fills in where a file says nothing, or what is done anyway.
 fn implied(name: &str, node: &Node) -> bool {
     match name {
         "required" => node.as_bool() == Some(true),
         "mode" => node.as_str() == Some("ingress"),
+        "create_host_path" => node.as_bool() == Some(false),
         _ => false,
     }
 }

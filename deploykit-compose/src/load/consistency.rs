@@ -137,6 +137,9 @@ impl Loader<'_> {
         }
         for (section, name, node) in uses {
             let declared = root.get(section);
+            if declared.is_some_and(|d| d.as_map().is_none()) {
+                continue; // What is wrong with all of them has been told.
+            }
             if declared.is_none_or(|d| d.get(name).is_none()) {
                 let what = format!("`{name}` is not among the {section}");
                 let near = nearest(name, children(declared).map(|(name, _)| name));

@@ -80,7 +80,8 @@ impl Loader<'_> {
             return;
         }
         let Some(text) = self.read_text(&name, span) else { return };
-        let outer = self.environment(span);
+        // Those of the project, of which what a file is included with is no part.
+        let outer = &self.options.environment;
         let lookup = |key: &str| outer.get(key).or_else(|| own.get(key)).cloned();
         let read = match file.str("format") {
             None => dotenv(&text, variables, &lookup),

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use crate::merge::{clear_marks, merge_service};
-use crate::yaml::{Mapping, Node, Value};
+use crate::yaml::{Mapping, Mark, Node, Value};
 
 use super::Loader;
 use super::files::Layer;
@@ -47,7 +47,8 @@ impl Loader<'_> {
         chain: &mut Vec<(PathBuf, String)>,
     ) -> Option<()> {
         let service = services.map.get_mut(name)?;
-        let Some(reference) = service.take("extends") else { return Some(()) };
+        let reference = service.take("extends").filter(|r| r.mark != Mark::Reset);
+        let Some(reference) = reference else { return Some(()) };
         let path = format!("services.{name}.extends");
         let (target, file) = match &reference.value {
             Value::String(target) => (Some(target.as_str()), None),

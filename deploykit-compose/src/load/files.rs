@@ -14,7 +14,7 @@ use super::{Context, Loader, Variables};
 const MAX_VALUES: usize = 400_000;
 
 /// How many bytes of text count as one value.
-const TEXT: usize = 64;
+pub(super) const TEXT: usize = 64;
 /// What reading a file costs beside its bytes.
 const FILE: usize = 64 * TEXT;
 
@@ -37,19 +37,18 @@ impl Loader<'_> {
         let mut files = Vec::new();
         let environment = Arc::new(Variables::new());
         for file in &self.options.files {
-            let text = match &file.text {
-                Some(text) => text.clone(),
-                None => self.read_text(&file.path, Span { source: u32::MAX, ..Span::default() })?,
-            };
-            let documents = self.documents(&file.path, text, &environment)?;
-            files.push((file.path.clone(), documents));
+            let nowhere = Span { source: u32::MAX, ..Span::default() };
+            let text = file.text.clone().or_else(|| self.read_text(&file.path, nowhere));
+            let documents = text.and_then(|text| self.documents(&file.path, text, &environment));
+            files.extend(documents.map(|documents| (file.path.clone(), documents)));
         }
+        self.stop()?;
         let all: Vec<&Node> = files.iter().flat_map(|(_, documents)| documents).collect();
         if all.is_empty() {
             self.problem(Span::default(), "", "there is nothing to load: no file has a document");
             return None;
         }
-        let name = self.project_name(&all)?;
+        let name = self.project_name(&all).unwrap_or_default();
         Some((name, files))
     }
 
@@ -79,8 +78,8 @@ impl Loader<'_> {
         self.contexts.push(Context { environment: Arc::clone(environment), resolved: None });
         let (documents, values) = match parsed {
             Ok(parsed) => parsed,
-            Err(problem) => {
-                self.problems.push(problem);
+            Err(problems) => {
+                self.problems.extend(problems);
                 return None;
             }
         };
@@ -95,13 +94,18 @@ impl Loader<'_> {
 
     /// Counts what is read and made; nothing where that has become too much.
     pub(super) fn spend(&mut self, bytes: usize, span: Span) -> Option<()> {
-        let spent = self.values > MAX_VALUES;
+        let spent = self.is_spent();
         self.values += bytes / TEXT;
-        if self.values > MAX_VALUES && !spent {
+        if self.is_spent() && !spent {
             let what = format!("the project comes to more than {MAX_VALUES} values");
             self.problem(span, "", what);
         }
-        (self.values <= MAX_VALUES).then_some(())
+        (!self.is_spent()).then_some(())
+    }
+
+    /// Whether more has been read than is looked at.
+    pub(super) fn is_spent(&self) -> bool {
+        self.values > MAX_VALUES
     }
 
     /// Replaces the variables in every text.

@@ -145,6 +145,7 @@ pub fn load(options: &LoadOptions) -> Result<Project, ComposeError> {
         sources: Vec::new(),
         contexts: Vec::new(),
         problems: Vec::new(),
+        told: 0,
         values: 0,
     };
     let loaded = loader.load();
@@ -175,6 +176,8 @@ struct Loader<'a> {
     sources: Vec<Source>,
     contexts: Vec<Context>,
     problems: Vec<Diagnostic>,
+    /// How many of the problems earlier steps have found.
+    told: usize,
     /// How many values have been read, in all files.
     values: usize,
 }
@@ -207,9 +210,15 @@ impl Loader<'_> {
                 self.expand(layer, &mut Vec::new(), &mut layers);
             }
         }
-        self.stop()?;
+        if self.is_spent() {
+            return None;
+        }
+        self.step();
         let mut root = Node::new(Value::Map(Mapping::new()), Span::default());
-        for layer in layers {
+        for (index, layer) in layers.into_iter().enumerate() {
+            // What is there is looked at again below each layer.
+            let before = if index == 0 { 0 } else { root.size() };
+            self.spend(before * files::TEXT, layer.node.span)?;
             match merge(root, layer.node) {
                 Ok(merged) => root = merged,
                 Err(problems) => {
@@ -217,8 +226,13 @@ impl Loader<'_> {
                     return None;
                 }
             }
+            clear_marks(&mut root);
+            self.lift_external(&mut root);
+            let mut checker = Checker::default();
+            checker.check(&mut root, &Shape::Object(&PROJECT), "");
+            self.problems.extend(checker.problems);
+            self.step();
         }
-        clear_marks(&mut root);
         self.finish(name, root)
     }
 
@@ -227,21 +241,26 @@ impl Loader<'_> {
         self.problems.is_empty().then_some(())
     }
 
+    /// Ends a step that was also taken where something is wrong already: what it says of the same
+    /// places follows from that, and helps nobody.
+    fn step(&mut self) {
+        let found = self.problems.split_off(self.told);
+        let new = |d: &Diagnostic| !self.problems.iter().any(|told| told.span.overlaps(d.span));
+        let found: Vec<Diagnostic> = found.into_iter().filter(new).collect();
+        self.problems.extend(found);
+        self.told = self.problems.len();
+    }
+
     fn finish(&mut self, name: String, mut root: Node) -> Option<(String, Node)> {
-        self.lift_external(&mut root);
         if self.options.resolve_paths {
             let working_dir = self.options.working_dir.clone();
             self.add_build_contexts(&mut root);
             self.resolve_paths(&mut root, &working_dir.to_string_lossy());
         }
-        let mut checker = Checker::default();
-        checker.check(&mut root, &Shape::Object(&PROJECT), "");
-        self.problems.extend(checker.problems);
-        self.stop()?;
         root.take("version");
         normalize::defaults(&mut root);
         self.check_values(&root);
-        self.stop()?;
+        self.step();
         self.resolve_variables(&mut root);
         if self.options.normalize {
             self.normalize(&name, &mut root);
@@ -250,8 +269,10 @@ impl Loader<'_> {
         let disabled = self.select_profiles(&mut root);
         if self.options.check_consistency {
             self.check_consistency(&root, &disabled);
-            self.stop()?;
+            self.step();
+            normalize::replicas(&mut root);
         }
+        self.stop()?;
         self.select_services(&mut root, disabled);
         self.read_variable_files(&mut root);
         self.stop()?;

@@ -1,7 +1,5 @@
 //! What is implied, written out.
 
-use std::collections::HashSet;
-
 use crate::schema::count_all;
 use crate::yaml::{Entry, Mapping, Node, Span, Value};
 
@@ -115,6 +113,18 @@ fn keep_last(list: Option<&mut Node>, key: impl Fn(&Node) -> String) {
     items.extend(kept.into_values());
 }
 
+/// A number of instances that is stated as `scale` is that of `deploy` too, where there is one.
+pub(super) fn replicas(root: &mut Node) {
+    for (_, service) in root.get_mut("services").into_iter().flat_map(Node::entries_mut) {
+        let scale = service.get("scale").cloned();
+        if let (Some(scale), Some(deploy)) = (scale, service.get_mut("deploy"))
+            && deploy.get("replicas").is_none()
+        {
+            deploy.put("replicas", scale);
+        }
+    }
+}
+
 impl Loader<'_> {
     /// Takes apart the `external: {name: …}` of old files.
     pub(super) fn lift_external(&mut self, root: &mut Node) {
@@ -225,9 +235,8 @@ fn implied_dependencies(service: &mut Node) {
         return;
     }
     let mut dependencies = service.take("depends_on").unwrap_or_else(|| service.map([]));
-    let known: HashSet<String> = dependencies.entries().map(|(name, _)| name.to_owned()).collect();
     for (name, restart, span) in implied {
-        if known.contains(&name) {
+        if dependencies.get(&name).is_some() {
             continue;
         }
         let node = Node::new(Value::Null, span);

@@ -88,9 +88,7 @@ impl Resolver<'_> {
     fn context(&self, node: &mut Node) {
         let remote = |text: &str| {
             text.contains("://")
-                || ["git@", "github.com/", "service:", "target:"]
-                    .iter()
-                    .any(|p| text.starts_with(p))
+                || ["git@", "github.com/", "service:"].iter().any(|p| text.starts_with(p))
         };
         if !node.as_str().is_some_and(remote) {
             self.stated(node);
@@ -147,14 +145,15 @@ impl Resolver<'_> {
         contexts.items_mut().iter_mut().for_each(|item| self.pair(item, Self::context));
     }
 
-    /// The value of `name=value`.
+    /// The value of `name=value`, or of `name: value`.
     fn pair(&self, item: &mut Node, complete: fn(&Self, &mut Node)) {
-        let Some((name, value)) = item.as_str().and_then(|text| text.split_once('=')) else {
-            return;
-        };
+        let text = item.as_str().unwrap_or_default();
+        let between = if text.contains('=') { "=" } else { ": " };
+        let Some((name, value)) = text.split_once(between) else { return };
         let (name, mut value) = (name.to_owned(), item.text(value));
         complete(self, &mut value);
-        item.value = Value::String(format!("{name}={}", value.as_str().unwrap_or_default()));
+        let value = value.as_str().unwrap_or_default();
+        item.value = Value::String(format!("{name}{between}{value}"));
     }
 }
 

@@ -37,16 +37,17 @@ impl Loader<'_> {
         let mut open = named.clone();
         while let Some(name) = open.pop() {
             let Some(entry) = all.get(&name) else {
-                if named.contains(&name) {
-                    let what = format!("there is no service `{name}`");
-                    self.problem(root.span, "services", what);
-                    return;
-                }
-                continue;
+                let what = format!("there is no service `{name}`");
+                self.problem(root.span, "services", what);
+                return;
             };
             if wanted.insert(name) {
                 let dependencies = entry.node.get("depends_on").into_iter().flat_map(Node::entries);
-                open.extend(dependencies.map(|(name, _)| name.to_owned()));
+                let there = dependencies.filter(|(name, node)| {
+                    let optional = node.get("required").and_then(Node::as_bool) == Some(false);
+                    !optional || all.contains_key(*name)
+                });
+                open.extend(there.map(|(name, _)| name.to_owned()));
             }
         }
         all.retain(|name, _| wanted.contains(name));

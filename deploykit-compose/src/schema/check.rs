@@ -72,7 +72,9 @@ impl Checker {
             Shape::Int(int) => match int.of(&node.value) {
                 Some(number) => node.value = Value::Int(number),
                 None if int.min > i64::MIN => {
-                    self.report(node, path, &format!("a whole number from {}", int.min));
+                    let most = (int.max < i64::MAX).then(|| format!(" to {}", int.max));
+                    let most = most.unwrap_or_default();
+                    self.report(node, path, &format!("a whole number from {}{most}", int.min));
                 }
                 None => self.report(node, path, "a whole number"),
             },

@@ -106,7 +106,7 @@ pub(super) fn device(node: &mut Node) -> Converted {
     Ok(())
 }
 
-/// Hosts and their addresses as a list of `host=address`, in the order of the hosts.
+/// Hosts and their addresses as a list of `host=address`, in order.
 pub(super) fn hosts(node: &mut Node) -> Converted {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut add = |host: &str, addresses: &str| {
@@ -139,7 +139,9 @@ pub(super) fn hosts(node: &mut Node) -> Converted {
         _ => return wrong(node, "a mapping or a list of hosts"),
     }
     let lines = all.iter().flat_map(|(host, list)| list.iter().map(move |a| format!("{host}={a}")));
-    node.value = Value::List(lines.map(|line| node.text(line)).collect());
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    node.value = Value::List(lines.into_iter().map(|line| node.text(line)).collect());
     Ok(())
 }
 
@@ -204,7 +206,7 @@ pub(super) fn ports(node: &mut Node) -> Converted {
                 long.set("published", Value::String(published));
             }
             if let Some(host_ip) = port.host_ip {
-                long.set("host_ip", Value::String(host_ip.to_string()));
+                long.set("host_ip", Value::String(host_ip));
             }
             ports.push(long);
         }
@@ -267,19 +269,22 @@ pub(super) fn build_ulimit(node: &mut Node) -> Converted {
 pub(crate) fn volume(node: &mut Node) -> Converted {
     let Some(spec) = node.as_str() else { return Ok(()) };
     let short = parse_volume(spec).map_err(|e| (node.span, e.to_string()))?;
-    let (kind, mut options) = match short.kind {
-        VolumeKind::Bind => ("bind", node.map([])),
-        VolumeKind::Volume => ("volume", node.map([])),
-    };
-    let texts = [("propagation", short.propagation), ("selinux", short.selinux)];
-    if short.kind == VolumeKind::Bind {
-        for (key, value) in texts {
-            if let Some(value) = value {
-                options.set(key, Value::String(value));
-            }
+    let (mut bind, mut volume) = (node.map([]), node.map([]));
+    for (key, value) in [("propagation", short.propagation), ("selinux", short.selinux)] {
+        if let Some(value) = value {
+            bind.set(key, Value::String(value));
         }
-    } else if short.nocopy {
-        options.set("nocopy", Value::Bool(true));
+    }
+    if short.nocopy {
+        volume.set("nocopy", Value::Bool(true));
+    }
+    let kind = match short.kind {
+        VolumeKind::Bind => "bind",
+        VolumeKind::Volume => "volume",
+    };
+    // Only the short form of a path makes that where it is missing.
+    if kind == "volume" && bind.entries().next().is_some() {
+        bind.set("create_host_path", Value::Bool(false));
     }
     let target = if short.target.is_empty() { short.target } else { clean(&short.target) };
     let mut long = node.map([("type", Value::from(kind)), ("target", Value::String(target))]);
@@ -290,7 +295,11 @@ pub(crate) fn volume(node: &mut Node) -> Converted {
         long.set("read_only", Value::Bool(true));
     }
     if spec.len() > 2 {
-        long.set(kind, options.value);
+        for (key, options) in [("bind", bind), ("volume", volume)] {
+            if key == kind || options.entries().next().is_some() {
+                long.set(key, options.value);
+            }
+        }
     }
     *node = long;
     Ok(())

@@ -92,7 +92,9 @@ impl Int {
         let number = match value {
             Value::Int(number) => Some(*number),
             Value::String(text) if self.text => text.parse().ok(),
-            Value::Float(number) if self.cut && number.is_finite() => Some(*number as i64),
+            Value::Float(number) if number.is_finite() && (self.cut || number.fract() == 0.0) => {
+                Some(*number as i64)
+            }
             _ => None,
         };
         number.filter(|number| (self.min..=self.max).contains(number))

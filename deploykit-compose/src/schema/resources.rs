@@ -15,7 +15,7 @@ pub(crate) const PROJECT: Object = object(&[
     model("configs", Shape::Named(&Shape::Object(&CONFIG)), "configs"),
     loaded("include", Shape::Any),
     inner("models", Shape::Named(&Shape::Object(&MODEL))),
-    model("name", Shape::Text, "name"),
+    model("name", Shape::Optional(&Shape::Text), "name"),
     model(
         "networks",
         Shape::Named(&Shape::Short(convert::something, &Shape::Object(&NETWORK))),
@@ -83,7 +83,7 @@ const SECRET: Object = object(&[
 ]);
 
 const CONFIG: Object = object(&[
-    model("content", Shape::Text, "configs.content").meant(),
+    model("content", Shape::Text, "configs.content"),
     model("environment", Shape::Text, "configs.content"),
     refused("external", EXTERNALLY, EXTERNAL),
     model("file", Shape::Text, "configs.content"),

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 /// One port of a container and how it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortShort {
-    /// The address of the host that it is published at; absent for all.
-    pub host_ip: Option<IpAddr>,
+    /// The address of the host that it is published at, as it is written; absent for all.
+    pub host_ip: Option<String>,
     /// The port of the host, or a range of them to choose from; absent where it is not published
     /// at a given one.
     pub published: Option<String>,
@@ -54,7 +54,10 @@ fn parse(spec: &str) -> Result<Vec<PortShort>, String> {
         host if bracketed.is_none() && host.contains(':') => {
             return Err(format!("`{host}` has to be put in brackets"));
         }
-        host => Some(host.parse::<IpAddr>().map_err(|_| format!("`{host}` is not an IP address"))?),
+        host if host.parse::<IpAddr>().is_err() => {
+            return Err(format!("`{host}` is not an IP address"));
+        }
+        host => Some(host.to_owned()),
     };
     if target.is_empty() {
         return Err("the container's port is missing".into());
@@ -68,7 +71,7 @@ fn parse(spec: &str) -> Result<Vec<PortShort>, String> {
         return Err("the two ranges differ in length".into());
     }
     let port = |target: u16| PortShort {
-        host_ip,
+        host_ip: host_ip.clone(),
         published: hosts.map(|(from, to)| match (first == last, from == to) {
             (true, false) => format!("{from}-{to}"),
             _ => (from + (target - first)).to_string(),
@@ -103,7 +106,7 @@ mod tests {
         assert_eq!(ports.len(), 2);
         assert_eq!(ports[1].published.as_deref(), Some("81"));
         assert_eq!((ports[1].target, ports[1].protocol), (8081, "udp"));
-        assert_eq!(ports[0].host_ip, Some("::1".parse().unwrap()));
+        assert_eq!(ports[0].host_ip, Some("::1".into()));
         assert_eq!(parse_port("127.0.0.1::80").unwrap()[0].published, None);
     }
 

@@ -23,6 +23,14 @@ pub struct Span {
     pub end: u32,
 }
 
+impl Span {
+    /// Whether one of the two lies within the other.
+    pub(crate) fn overlaps(self, other: Self) -> bool {
+        let within = |a: Self, b: Self| b.start <= a.start && a.end <= b.end;
+        self.source == other.source && (within(self, other) || within(other, self))
+    }
+}
+
 /// What a tag says about merging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mark {
@@ -106,6 +114,15 @@ impl Node {
             map.insert(key.into(), Entry { key: self.span, node: Self::new(value, self.span) });
         }
         Self::new(Value::Map(map), self.span)
+    }
+
+    /// How many values it comes to.
+    pub(crate) fn size(&self) -> usize {
+        1 + match &self.value {
+            Value::List(items) => items.iter().map(Self::size).sum(),
+            Value::Map(map) => map.values().map(|entry| entry.node.size()).sum(),
+            _ => 0,
+        }
     }
 
     /// Whether there is nothing.

@@ -7,6 +7,7 @@ use granit_parser::{Event, Parser, ScalarStyle, Span as ParserSpan, Tag};
 
 use super::{Entry, Mapping, Mark, Node, Span, Value, scalar};
 use crate::diagnostic::Diagnostic;
+use crate::schema::MOST_PROBLEMS;
 
 /// The longest text that is read, in bytes.
 pub(crate) const MAX_BYTES: usize = 8 << 20;
@@ -19,29 +20,46 @@ const MAX_DEPTH: usize = 100;
 /// The documents of a text, and how many values they come to.
 ///
 /// # Errors
-/// What is no YAML, has a key twice or one that is no text, or goes past a bound.
-pub(crate) fn parse(text: &str, source: u32) -> Result<(Vec<Node>, usize), Diagnostic> {
+/// Everything that has a key twice or one that is no text, up to where the text is no YAML or goes
+/// past a bound.
+pub(crate) fn parse(text: &str, source: u32) -> Result<(Vec<Node>, usize), Vec<Diagnostic>> {
     if text.len() > MAX_BYTES {
         let what = format!("the file has {} bytes; at most {MAX_BYTES} are read", text.len());
-        return Err(Diagnostic::new(Span { source, start: 0, end: 0 }, "", what));
+        return Err(vec![Diagnostic::new(Span { source, start: 0, end: 0 }, "", what)]);
     }
     let options = granit_parser::options! { emit_comments: false };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut builder =
-        Builder { source, anchors: HashMap::new(), nodes: 0, kept: 0, open: Vec::new() };
+    let mut builder = Builder {
+        source,
+        anchors: HashMap::new(),
+        nodes: 0,
+        kept: 0,
+        open: Vec::new(),
+        problems: Vec::new(),
+    };
     let mut documents = Vec::new();
     for event in parser {
-        let (event, span) = event.map_err(|error| {
+        let event = event.map_err(|error| {
             let at = error.marker().byte_offset().unwrap_or(text.len()).min(text.len()) as u32;
             let span = Span { source, start: at, end: at + 1 };
             Diagnostic::new(span, "", format!("this is not YAML: {}", error.info()))
-        })?;
-        if let Some(document) = builder.event(event, builder.span(span))? {
-            documents.push(document);
-            builder.anchors.clear();
+        });
+        match event.and_then(|(event, span)| builder.event(event, builder.span(span))) {
+            Ok(Some(document)) => {
+                documents.push(document);
+                builder.anchors.clear();
+            }
+            Ok(None) => {}
+            Err(last) => {
+                builder.problems.push(last);
+                break;
+            }
         }
     }
-    Ok((documents, builder.nodes))
+    match builder.problems.is_empty() {
+        true => Ok((documents, builder.nodes)),
+        false => Err(builder.problems),
+    }
 }
 
 /// A list or mapping that is not finished.
@@ -65,6 +83,8 @@ struct Builder {
     /// How many nodes are kept for aliases.
     kept: usize,
     open: Vec<Open>,
+    /// What is wrong with mappings; reading goes on.
+    problems: Vec<Diagnostic>,
 }
 
 impl Builder {
@@ -170,19 +190,26 @@ impl Builder {
         let Some(open) = self.open.last_mut() else { return Ok(Some(node)) };
         match (&mut open.node.value, open.key.take()) {
             (Value::List(items), _) => items.push(node),
-            (Value::Map(map), None) => match node.value {
-                Value::String(key) => {
-                    if let Some(earlier) = map.get(&key) {
-                        let what = format!("the key `{key}` is there twice");
-                        return Err(Diagnostic::new(node.span, &key, what).also(earlier.key));
+            (Value::Map(map), None) => {
+                let kind = node.kind();
+                let key = match node.value {
+                    Value::String(key) => {
+                        if let Some(earlier) = map.get(&key) {
+                            let what = format!("the key `{key}` is there twice");
+                            let problem = Diagnostic::new(node.span, &key, what);
+                            note(&mut self.problems, problem.also(earlier.key))?;
+                        }
+                        key
                     }
-                    open.key = Some((key, node.span));
-                }
-                _ => {
-                    let what = format!("a key is a text, and this is {}", node.kind());
-                    return Err(Diagnostic::new(node.span, "", what).fix("put it in quotes"));
-                }
-            },
+                    _ => {
+                        let what = format!("a key is a text, and this is {kind}");
+                        let problem = Diagnostic::new(node.span, "", what);
+                        note(&mut self.problems, problem.fix("put it in quotes"))?;
+                        String::new()
+                    }
+                };
+                open.key = Some((key, node.span));
+            }
             (Value::Map(_), Some((key, _))) if key == "<<" => match node.value {
                 Value::Map(_) => open.merged.push(node),
                 Value::List(items) if items.iter().all(|item| item.as_map().is_some()) => {
@@ -190,7 +217,7 @@ impl Builder {
                 }
                 _ => {
                     let what = "`<<` takes a mapping or a list of mappings";
-                    return Err(Diagnostic::new(node.span, "<<", what));
+                    note(&mut self.problems, Diagnostic::new(node.span, "<<", what))?;
                 }
             },
             (Value::Map(map), Some((key, span))) => {
@@ -200,6 +227,15 @@ impl Builder {
         }
         Ok(None)
     }
+}
+
+/// Notes a problem; one too many ends the reading.
+fn note(problems: &mut Vec<Diagnostic>, problem: Diagnostic) -> Result<(), Diagnostic> {
+    if problems.len() >= MOST_PROBLEMS {
+        return Err(problem);
+    }
+    problems.push(problem);
+    Ok(())
 }
 
 fn mark(tag: Option<&Tag>) -> Mark {
@@ -216,7 +252,7 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        parse(text, 0).unwrap_err().what
+        parse(text, 0).unwrap_err().remove(0).what
     }
 
     #[test]

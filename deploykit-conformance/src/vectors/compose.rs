@@ -91,13 +91,14 @@ fn variables(case: &Value) -> Result<(), String> {
 fn port(case: &Value) -> Result<(), String> {
     let came = parse_port(text(case, "spec")).map(|ports| {
         let ports = ports.iter().map(|port| {
-            let mut object = json!({
-                "mode": "ingress", "target": port.target, "protocol": port.protocol,
-            });
+            let mut object = json!({"mode": "ingress", "protocol": port.protocol});
+            if port.target != 0 {
+                object["target"] = json!(port.target);
+            }
             if let Some(published) = &port.published {
                 object["published"] = json!(published);
             }
-            if let Some(host_ip) = port.host_ip {
+            if let Some(host_ip) = &port.host_ip {
                 object["host_ip"] = json!(host_ip);
             }
             object
@@ -109,25 +110,30 @@ fn port(case: &Value) -> Result<(), String> {
 
 fn volume(case: &Value) -> Result<(), String> {
     let came = parse_volume(text(case, "spec")).map(|volume| {
-        let (kind, options) = match volume.kind {
-            VolumeKind::Bind => {
-                let mut bind = json!({});
-                if let Some(propagation) = &volume.propagation {
-                    bind["propagation"] = json!(propagation);
-                }
-                if let Some(selinux) = &volume.selinux {
-                    bind["selinux"] = json!(selinux);
-                }
-                ("bind", bind)
-            }
-            VolumeKind::Volume => {
-                ("volume", if volume.nocopy { json!({"nocopy": true}) } else { json!({}) })
-            }
+        let kind = match volume.kind {
+            VolumeKind::Bind => "bind",
+            VolumeKind::Volume => "volume",
         };
+        let (mut bind, mut options) = (json!({}), json!({}));
+        for (key, value) in [("propagation", &volume.propagation), ("selinux", &volume.selinux)] {
+            if let Some(value) = value {
+                bind[key] = json!(value);
+            }
+        }
+        if kind == "volume" && bind != json!({}) {
+            bind["create_host_path"] = json!(false);
+        }
+        if volume.nocopy {
+            options["nocopy"] = json!(true);
+        }
         let mut object = json!({"type": kind, "target": volume.target});
         // The reference leaves the options out where the target is one or two characters alone.
         if volume.source.is_some() || volume.target.len() > 2 {
-            object[kind] = options;
+            for (key, value) in [("bind", bind), ("volume", options)] {
+                if key == kind || value != json!({}) {
+                    object[key] = value;
+                }
+            }
         }
         if let Some(source) = &volume.source {
             object["source"] = json!(source);
