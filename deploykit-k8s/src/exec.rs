@@ -5,7 +5,7 @@ use deploykit_core::{
     ErrorKind, ExecOutput, ExecRequest, Exit, OutputStream, Result, TerminalInput, TerminalSize,
 };
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, stream};
+use futures_util::{SinkExt, StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::ResourceExt;
