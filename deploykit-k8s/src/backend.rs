@@ -80,7 +80,6 @@ pub fn capabilities(config: &K8sConfig) -> Capabilities {
     let features = FEATURES.iter().copied().chain(own_images).chain(isolation);
     let mut capabilities = Capabilities::new(SelfHeal::Engine, Fencing::ObjectCas, features);
     capabilities.controllers = true;
-    capabilities.terminals = true;
     capabilities
 }
 

@@ -50,8 +50,8 @@ fn a_command_runs_in_the_terminal_of_its_caller() {
     let mut text = String::new();
     let mut until = |wanted: &str| {
         while !text.contains(wanted) {
-            let more = shown.recv_timeout(LONG);
-            text.push_str(&more.unwrap_or_else(|_| panic!("no {wanted:?} in {text:?}")));
+            let Ok(more) = shown.recv_timeout(LONG) else { panic!("no {wanted:?} in {text:?}") };
+            text.push_str(&more);
         }
         text.clear();
     };
