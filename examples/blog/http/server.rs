@@ -63,6 +63,7 @@ pub async fn serve(
     });
     loop {
         let accepted = tokio::select! {
+            biased; // Who waits to be let in when it ends still is.
             accepted = listener.accept() => accepted,
             () = &mut end => break,
         };

@@ -36,13 +36,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long an owner may take: one that is frozen still takes requests.
 const TRY: Duration = Duration::from_secs(2);
 
+/// By the numbers of their shards, each with the token that it was opened by.
+type Files = BTreeMap<u32, (Arc<Mutex<Database>>, u64)>;
+
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
 struct Inner {
     members: Members,
     /// The files that are open. The one of a store without shards is that of number 0.
-    open: Mutex<BTreeMap<u32, (Arc<Mutex<Database>>, u64)>>,
+    open: Mutex<Files>,
 }
 
 enum Members {
