@@ -33,8 +33,8 @@ pub struct Selection {
     pub env_files: Vec<PathBuf>,
     /// The profiles. Empty for those that `COMPOSE_PROFILES` names.
     pub profiles: Vec<String>,
-    /// The project's name. Absent for `COMPOSE_PROJECT_NAME`, else for what the files say, else
-    /// for the name of the project's folder.
+    /// The project's name. Absent or empty for `COMPOSE_PROJECT_NAME`, else for what the files say,
+    /// else for the name of the project's folder.
     pub project_name: Option<String>,
     /// The project's folder. Absent for the folder of the first file.
     pub project_directory: Option<PathBuf>,
@@ -66,8 +66,8 @@ impl Selection {
         let mut options = LoadOptions::new(files, &working_dir);
         options.folder = self.folder.clone();
         let stated = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-        options.project_name =
-            self.project_name.clone().or_else(|| stated("COMPOSE_PROJECT_NAME").cloned());
+        let named = self.project_name.clone().filter(|name| !name.is_empty());
+        options.project_name = named.or_else(|| stated("COMPOSE_PROJECT_NAME").cloned());
         options.fallback_name =
             working_dir.file_name().map(|name| name.to_string_lossy().into_owned());
         options.profiles = match (self.profiles.is_empty(), stated("COMPOSE_PROFILES")) {

@@ -103,8 +103,10 @@ fn merge_at(base: Node, over: Node, path: &mut Vec<String>) -> Result<Node, Vec<
         }
         Some(Rule::Hosts) => {
             let mut items = sequence(base);
-            let there: HashSet<Option<String>> = items.iter().map(Node::scalar_text).collect();
-            let new = |item: &Node| !there.contains(&item.scalar_text());
+            // `host:address` is `host=address`.
+            let line = |item: &Node| Some(item.as_str()?.replacen([':', '='], "=", 1));
+            let there: HashSet<Option<String>> = items.iter().map(line).collect();
+            let new = |item: &Node| !there.contains(&line(item));
             items.extend(sequence(over).into_iter().filter(new));
             Ok(Node::new(Value::List(items), span))
         }

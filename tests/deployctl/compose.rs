@@ -215,6 +215,9 @@ fn hostile_files_end_in_errors_within_200_mib() {
     ctl.file("compose-hosts.yaml", &hosts);
     ctl.file("compose-hosts2.yaml", &hosts);
     hostile(&ctl, "compose-hosts.yaml", "`nope` is not a key");
+    let documents = "---\nx-a: [1, 2, 3]\n".repeat(30_000);
+    ctl.file("compose-documents.yaml", &format!("name: a\nservices: {{}}\n{documents}"));
+    hostile(&ctl, "compose-documents.yaml", "more than");
     let includes = "include: [n0.yaml, n0.yaml]\nname: a\nservices: {a: {imagee: i}}";
     ctl.file("compose-include.yaml", includes);
     for n in 0..40 {

@@ -1,6 +1,7 @@
 //! The variables and labels of services.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::dotenv::{dotenv, raw};
 use crate::yaml::{Entry, Mapping, Node, Value};
@@ -81,7 +82,7 @@ impl Loader<'_> {
         }
         let Some(text) = self.read_text(&name, span) else { return };
         // Those of the project, of which what a file is included with is no part.
-        let outer = &self.options.environment;
+        let outer = Arc::clone(&self.variables);
         let lookup = |key: &str| outer.get(key).or_else(|| own.get(key)).cloned();
         let read = match file.str("format") {
             None => dotenv(&text, variables, &lookup),

@@ -144,6 +144,7 @@ pub fn load(options: &LoadOptions) -> Result<Project, ComposeError> {
         options,
         sources: Vec::new(),
         contexts: Vec::new(),
+        variables: Arc::default(),
         problems: Vec::new(),
         told: 0,
         values: 0,
@@ -175,6 +176,8 @@ struct Loader<'a> {
     options: &'a LoadOptions,
     sources: Vec<Source>,
     contexts: Vec<Context>,
+    /// The variables of the project.
+    variables: Arc<Variables>,
     problems: Vec<Diagnostic>,
     /// How many of the problems earlier steps have found.
     told: usize,
@@ -194,6 +197,7 @@ impl Loader<'_> {
         let mut environment = self.options.environment.clone();
         environment.insert("COMPOSE_PROJECT_NAME".into(), name.clone());
         let environment = Arc::new(environment);
+        self.variables = Arc::clone(&environment);
         let mut layers = Vec::new();
         for (path, documents) in files {
             for document in documents {
