@@ -9,9 +9,9 @@ pub(crate) async fn files_become_an_image_that_does_not_run_as_root() {
     let bed = Bed::new().await;
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("page"), "a page").unwrap();
-    let mut files = ImageFiles::default();
-    files.program = Some(std::env::current_exe().unwrap());
-    files.copies.push(ImageCopy::new(folder.path(), "/srv"));
+    let program = Some(std::env::current_exe().unwrap());
+    let copies = vec![ImageCopy::new(folder.path(), "/srv")];
+    let files = ImageFiles { program, copies, ..ImageFiles::default() };
     let app = || {
         let mut app = bed.only(web());
         let web = app.services.get_mut("web").unwrap();
