@@ -55,23 +55,24 @@ fn a_command_runs_in_the_terminal_of_its_caller() {
         }
         text.clear();
     };
-    // Nothing is echoed by the caller's own terminal: each word is there once, and not as typed.
-    keys.write_all(b"echo $VERSION-$((6 * 7)) $(stty size)\r").unwrap();
-    until("one-42 20 90");
+    // What is typed is echoed by the command's terminal, never as the shell says it.
+    keys.write_all(b"PS1='rea''dy> '; echo $VERSION-$((6 * 7)) $(stty size)\r").unwrap();
+    until("one-42 20 90\r\nready> ");
     assert!(!modes().intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG));
-    // A shell waits for what it has started to end: this is ended by ^C, the shell is not.
-    keys.write_all(b"echo slee''ps; sleep 1000\r").unwrap();
-    until("sleeps");
+    // ^C ends what runs in the foreground, and not the shell.
+    keys.write_all(b"sh -c \"echo slee''ps; exec sleep 1000\"\r").unwrap();
+    until("sleeps\r\n");
     keys.write_all(&[3]).unwrap();
+    until("ready> ");
     tcsetwinsize(&keys, size(100, 30)).unwrap();
     let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
     kill_process(pid, Signal::WINCH).unwrap();
     keys.write_all(b"until stty size | grep '30 100'; do sleep 0.1; done; exit 5\r").unwrap();
-    until("\n30 100");
+    until("30 100\r\n");
     assert_eq!(child.wait().unwrap().code(), Some(5));
     assert_eq!(modes(), before, "the terminal is as it was");
 
     let message = "run the command in a terminal: standard input and output are no terminal; \
                    leave out -t";
-    ctl.refused(&["exec", "shop", "web", "-t", "--", "/bin/true"], 1, message);
+    ctl.refused(&["exec", "shop", "web", "-t", "--", "/bin/true"], 2, message);
 }
