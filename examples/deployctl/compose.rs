@@ -49,7 +49,7 @@ impl FileArguments {
     /// The app that is meant; `backend` says which keys of Compose files may be left out.
     pub fn source(&self, backend: &Backend, output: &Output) -> Result<Source> {
         match self.input()? {
-            Input::Model(app) => Ok(Source { app, secrets: BTreeMap::new() }),
+            Input::Model(app) => Ok(Source { app: *app, secrets: BTreeMap::new() }),
             Input::Compose(stdin) => {
                 let project = self.project(stdin, false, output)?;
                 match examine(&project, &backend.omitted_keys()) {
@@ -66,7 +66,7 @@ impl FileArguments {
         match self.input()? {
             Input::Model(app) => {
                 let text = from_app(&app)?;
-                output.value(&app, || text.trim_end().to_owned())
+                output.value(&*app, || text.trim_end().to_owned())
             }
             Input::Compose(stdin) => {
                 let project = self.project(stdin, true, output)?;
@@ -79,7 +79,7 @@ impl FileArguments {
     /// the file and the backend object to is told at once.
     pub async fn validate(&self, backend: &Backend, output: &Output) -> Result<()> {
         let (app, problems) = match self.input()? {
-            Input::Model(app) => (Some(app), None),
+            Input::Model(app) => (Some(*app), None),
             Input::Compose(stdin) => {
                 let project = self.project(stdin, false, output)?;
                 let (found, problems) = examine(&project, &backend.omitted_keys());
@@ -130,7 +130,7 @@ impl FileArguments {
             return Ok(Input::Compose(stdin));
         }
         let app = App::from_yaml(text).map_err(|error| error.with("file", path.display()))?;
-        Ok(Input::Model(app))
+        Ok(Input::Model(Box::new(app)))
     }
 
     fn project(&self, stdin: Option<String>, normalize: bool, output: &Output) -> Result<Project> {
@@ -156,7 +156,7 @@ impl FileArguments {
 }
 
 enum Input {
-    Model(App),
+    Model(Box<App>),
     Compose(Option<String>),
 }
 
