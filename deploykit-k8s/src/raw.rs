@@ -61,6 +61,16 @@ impl Kind {
         cluster.again("look for a kind", find).await
     }
 
+    /// Whether a resource is of the kind, in whichever version.
+    pub(crate) fn is_of(&self, resource: &ApiResource) -> bool {
+        self.group == resource.group && self.kind == resource.kind
+    }
+
+    /// Whether a resource is of the kind in this version.
+    pub(crate) fn is(&self, resource: &ApiResource) -> bool {
+        self.is_of(resource) && self.version == resource.version
+    }
+
     pub(crate) fn resource(&self) -> ApiResource {
         let gvk = GroupVersionKind::gvk(&self.group, &self.version, &self.kind);
         ApiResource::from_gvk_with_plural(&gvk, &self.plural)
@@ -190,10 +200,7 @@ impl Inventory {
 
     /// A manifest with what only the API server knows of its kind; nothing where that is not known.
     pub(crate) fn resolve(&self, cluster: &Cluster, manifest: Manifest) -> Option<Manifest> {
-        let resource = &manifest.resource;
-        let (group, kind) = (&resource.group, &resource.kind);
-        let mut kinds = self.kinds.iter().filter(|k| k.group == *group && k.kind == *kind);
-        let kind = kinds.find(|k| k.version == resource.version)?;
+        let kind = self.kinds.iter().find(|kind| kind.is(&manifest.resource))?;
         Some(kind.resolve(cluster, manifest))
     }
 }

@@ -166,6 +166,11 @@ fn refusal(code: u16, reason: &str, message: &str) -> Answer {
     Answer::Json(code, status(code, reason, message))
 }
 
+/// A cluster whose API server lets no ConfigMap be applied.
+fn refusing(code: u16, reason: &'static str, message: &'static str) -> Wire {
+    wire(move |asked| asked.is(Method::PATCH, "configmaps").then(|| refusal(code, reason, message)))
+}
+
 fn status(code: u16, reason: &str, message: &str) -> Value {
     let known = json!({ "apiVersion": "v1", "kind": "Status", "status": "Failure" });
     let mut status = json!({ "code": code, "reason": reason, "message": message });
@@ -311,10 +316,7 @@ async fn a_server_that_never_answers_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn fields_of_others_are_no_reason_to_try_again() {
     let message = "Apply failed with 1 conflict: conflict with \"kubectl\": .data.colour";
-    let wire = wire(move |asked| match asked.is(Method::PATCH, "configmaps") {
-        true => Some(refusal(409, "Conflict", message)),
-        false => None,
-    });
+    let wire = refusing(409, "Conflict", message);
     let error = wire.apply().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("conflict with \"kubectl\": .data.colour"), "{error}");
@@ -325,10 +327,7 @@ async fn fields_of_others_are_no_reason_to_try_again() {
 async fn an_admission_webhook_that_does_not_answer_is_named() {
     let message = "Internal error occurred: failed calling webhook \"check.example\": failed to \
                    call webhook: Post \"https://check.example/\": context deadline exceeded";
-    let wire = wire(move |asked| match asked.is(Method::PATCH, "configmaps") {
-        true => Some(refusal(500, "InternalError", message)),
-        false => None,
-    });
+    let wire = refusing(500, "InternalError", message);
     let error = wire.apply().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("failed calling webhook \"check.example\""), "{error}");
@@ -338,10 +337,7 @@ async fn an_admission_webhook_that_does_not_answer_is_named() {
 #[tokio::test(start_paused = true)]
 async fn an_admission_that_refuses_is_no_missing_right() {
     let message = "admission webhook \"check.example\" denied the request: not from there";
-    let wire = wire(move |asked| match asked.is(Method::PATCH, "configmaps") {
-        true => Some(refusal(403, "Forbidden", message)),
-        false => None,
-    });
+    let wire = refusing(403, "Forbidden", message);
     let error = wire.apply().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("denied the request: not from there"), "{error}");

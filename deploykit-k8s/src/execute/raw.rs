@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, some};
 use crate::error::error;
-use crate::objects::{self, GroupKind, Manifest, defines};
+use crate::objects::{self, GroupKind, defines};
 use crate::raw::{self, Found, Inventory, Kind};
 use crate::state::State;
 
@@ -39,12 +39,7 @@ pub(crate) async fn apply(cluster: &Cluster, state: &State, context: &StepContex
         let mut resolved = Vec::new();
         for manifest in batch {
             let resource = &manifest.resource;
-            let known = |k: &&Kind| {
-                k.group == resource.group
-                    && k.kind == resource.kind
-                    && k.version == resource.version
-            };
-            let kind = match kinds.iter().find(known) {
+            let kind = match kinds.iter().find(|kind| kind.is(resource)) {
                 Some(kind) => kind.clone(),
                 None => served(cluster, resource, &own).await?,
             };
@@ -126,9 +121,7 @@ pub(crate) async fn prune(cluster: &Cluster, state: &State, context: &StepContex
     };
     let is_wanted = |found: &Found| {
         wanted.iter().any(|manifest| {
-            let kind = (&manifest.resource.group, &manifest.resource.kind);
-            kind == (&found.kind.group, &found.kind.kind)
-                && manifest.name == found.metadata.name_any()
+            found.kind.is_of(&manifest.resource) && manifest.name == found.metadata.name_any()
         })
     };
     let there = raw::list(cluster, &fence.app, &inventory.kinds).await?;
@@ -140,12 +133,8 @@ pub(crate) async fn prune(cluster: &Cluster, state: &State, context: &StepContex
         unused(cluster, &definition.metadata.name_any()).await?;
     }
     remove(cluster, context, &definitions).await?;
-    let kinds = inventory.kinds.iter().filter(|kind| {
-        let of = |manifest: &Manifest| {
-            (&manifest.resource.group, &manifest.resource.kind) == (&kind.group, &kind.kind)
-        };
-        wanted.iter().any(of)
-    });
+    let kinds = inventory.kinds.iter();
+    let kinds = kinds.filter(|kind| wanted.iter().any(|manifest| kind.is_of(&manifest.resource)));
     let kinds = kinds.cloned().collect();
     inventory.keep(state, fence, kinds).await
 }
