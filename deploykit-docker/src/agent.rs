@@ -19,13 +19,13 @@ use deploykit_core::model::AppName;
 use deploykit_core::{ErrorKind, Result};
 use deploykit_oci::Recipe;
 use futures_util::StreamExt as _;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::StreamReader;
 
+use crate::connect::Stream;
 use crate::engine::Engine;
 use crate::error::{Mapped as _, error};
 use crate::images::{self, Cache};
-use crate::names;
+use crate::{names, socket};
 
 /// The program in its image.
 pub(crate) const PROGRAM: &str = "/deploykit-agent";
@@ -149,12 +149,12 @@ pub(crate) fn client(engine: &Engine, container: String) -> Client {
     })
 }
 
-/// A stream to the agent in a container, by a command that runs beside it.
-pub(crate) async fn connect(
-    engine: &Engine,
-    container: &str,
-) -> Result<impl AsyncRead + AsyncWrite + Send + use<>> {
+/// A stream to the agent in a container: the short way, or by a command that runs beside it.
+pub(crate) async fn connect(engine: &Engine, container: &str) -> Result<Box<dyn Stream>> {
     const CONNECT: &str = "connect to the agent";
+    if let Some(stream) = socket::connect(engine, container).await {
+        return Ok(Box::new(stream));
+    }
     let options = CreateExecOptions {
         attach_stdin: Some(true),
         attach_stdout: Some(true),
@@ -179,7 +179,7 @@ pub(crate) async fn connect(
         };
         std::future::ready(piece)
     });
-    Ok(tokio::io::join(StreamReader::new(bytes), input))
+    Ok(Box::new(tokio::io::join(StreamReader::new(Box::pin(bytes)), input)))
 }
 
 /// The image of the agents of an app: that of its keeper, once there is one, so that a newer

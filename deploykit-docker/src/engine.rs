@@ -42,7 +42,8 @@ impl Engine {
             &ClientVersion { major_version, minor_version },
         )
         .tried(OPEN)?;
-        let said = api.version().await.map_err(|cause| {
+        let (said, info) = tokio::join!(api.version(), api.info());
+        let said = said.map_err(|cause| {
             let cause = crate::error::engine(OPEN, cause);
             // An engine that no longer speaks our version says so, with its own range.
             let message = match cause.message().contains("API version") {
@@ -70,8 +71,7 @@ impl Engine {
             );
             return Err(error(ErrorKind::Unsupported, OPEN, message));
         }
-        let info = api.info().await.tried(OPEN)?;
-        let id = info.id.unwrap_or_else(|| host.to_string());
+        let id = info.tried(OPEN)?.id.unwrap_or_else(|| host.to_string());
         let seen = Arc::new(Seen::new(api.clone()));
         Ok(Self { api, transport, id, seen, turns: Arc::default() })
     }

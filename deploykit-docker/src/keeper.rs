@@ -18,6 +18,7 @@ use deploykit_core::model::{AppName, SecretName};
 use deploykit_core::{
     Entry, Error, ErrorKind, Expected, Fence, Lease, Result, SecretStore, SecretValue, StateStore,
 };
+use futures_util::future::join;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
@@ -158,7 +159,15 @@ impl Keepers {
             self.known().remove(app);
             return Err(missing(app));
         }
-        let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref()).await?;
+        let network = names::app_network(app);
+        let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref());
+        // Both take a while. Somebody may remove the network yet, so it is looked for again below.
+        let (image, made) = join(image, self.engine.ensure_network(app, &network, &[])).await;
+        if image.is_err() {
+            // Who is on it keeps it.
+            let _ = self.engine.api.remove_network(&network).await;
+        }
+        let (image, ()) = (image?, made?);
         let mine = format!("{:016x}", fastrand::u64(..));
         let mut labels = names::labels(app, Role::State);
         labels.insert(names::MADE_AS.to_owned(), mine.clone());
@@ -174,7 +183,7 @@ impl Keepers {
             labels: names::labels(app, Role::Keeper),
             image,
             volume: Some(volume),
-            network: Some((names::app_network(app), Vec::new())),
+            network: Some((network.clone(), Vec::new())),
             ports: HashMap::new(),
         }
         .create(&self.engine, app)
@@ -186,7 +195,7 @@ impl Keepers {
             self.known().remove(app);
             return Err(missing(app));
         }
-        self.engine.ensure_network(app, &names::app_network(app), &[]).await?;
+        self.engine.ensure_network(app, &network, &[]).await?;
         agent::start(&self.engine, &keeper).await?;
         networks::join_keeper(&self.engine, app).await
     }

@@ -41,6 +41,7 @@ mod observe;
 mod runtime;
 mod secrets;
 mod seen;
+mod socket;
 mod terminal;
 mod tls;
 mod transport;

@@ -16,6 +16,7 @@ use futures_util::Stream;
 use http_body_util::{BodyExt as _, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::http::request::Parts;
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Response, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
@@ -30,6 +31,10 @@ pub(crate) const VERSION: (usize, usize) = (1, 41);
 
 /// How many calls are made at once.
 const CALLS: usize = 8;
+
+/// How long a stop counts as one of them: most programs have ended by then, and who has not keeps
+/// no other one from being told to.
+const STOP: Duration = Duration::from_millis(250);
 
 /// How long an engine that has been reached before may be away (while it is restarted) before a
 /// call fails.
@@ -53,6 +58,8 @@ pub(crate) struct Transport {
     calls: Semaphore,
     /// Looks do not wait for what takes long.
     looks: Semaphore,
+    /// Those that end something.
+    stops: Semaphore,
     /// Whether the engine has ever answered.
     reached: std::sync::atomic::AtomicBool,
 }
@@ -70,8 +77,14 @@ impl Transport {
             idle: Mutex::default(),
             calls: Semaphore::new(CALLS),
             looks: Semaphore::new(CALLS),
+            stops: Semaphore::new(CALLS),
             reached: false.into(),
         })
+    }
+
+    /// Where the engine is.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Makes one call.
@@ -79,30 +92,44 @@ impl Transport {
         self: Arc<Self>,
         request: BollardRequest,
     ) -> Result<Response<Incoming>, Error> {
-        let (mut parts, mut body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         // Calls that wait for something to happen would keep others from being made.
-        let waits = [
-            "/stop",
-            "/wait",
-            "/events",
-            "/logs",
-            "/build",
-            "/session",
-            "/grpc",
-            "/load",
-            "/images/create",
-        ];
+        let waits =
+            ["/wait", "/events", "/logs", "/build", "/session", "/grpc", "/load", "/images/create"];
         let waits = waits.iter().any(|word| path.contains(word));
+        let stops = path.contains("/stop");
         let (major, minor) = VERSION;
         parts.uri = format!("/v{major}.{minor}{path}").parse::<Uri>().map_err(io::Error::other)?;
         parts.headers.insert(header::HOST, header::HeaderValue::from_static("docker"));
         let repeatable = parts.method == Method::GET;
-        let lane = if repeatable { &self.looks } else { &self.calls };
-        let _permit = match waits {
+        let lane = match repeatable {
+            true => &self.looks,
+            false if stops => &self.stops,
+            false => &self.calls,
+        };
+        let permit = match waits {
             true => None,
             false => Some(lane.acquire().await.map_err(io::Error::other)?),
         };
+        let mut answer = std::pin::pin!(self.send(&parts, body, repeatable));
+        if stops {
+            match tokio::time::timeout(STOP, &mut answer).await {
+                Ok(answer) => return answer,
+                // The engine has nothing to do with it until the program has ended.
+                Err(_) => drop(permit),
+            }
+        }
+        answer.await
+    }
+
+    /// Sends one call, on another connection where one breaks.
+    async fn send(
+        self: &Arc<Self>,
+        parts: &Parts,
+        mut body: Body,
+        repeatable: bool,
+    ) -> Result<Response<Incoming>, Error> {
         let mut tries = 0;
         loop {
             let (mut sender, ended) = self.sender().await?;

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use futures_util::future::try_join_all;
+use futures_util::future::{join, try_join_all};
 use futures_util::stream::BoxStream;
 use tokio::sync::Mutex;
 
@@ -27,7 +27,7 @@ use crate::orchestrator::{
     ExecOutput, ExecRequest, ImageBuilder, LogLine, LogQuery, Orchestrator, StepContext,
 };
 use crate::plan::{Goal, Step};
-use crate::resolved::Template;
+use crate::resolved::{EndpointSpec, Template};
 use crate::runtime::Runtime;
 use crate::secret::SecretStore;
 use crate::state::StateStore;
@@ -99,6 +99,30 @@ impl<R: Runtime> Work<'_, R> {
         workload.map(|workload| workload.depends_on.clone()).unwrap_or_default()
     }
 
+    /// Makes the endpoints of those who wait for this service, while it becomes ready. What does
+    /// not work is tried again, and told, when their turn comes.
+    async fn ensure_endpoints_ahead(&self) {
+        let target = &self.context.target;
+        let waits = |name: &&ServiceName| {
+            let workload = target.app.workload(name);
+            workload.is_some_and(|workload| workload.depends_on.contains_key(self.name))
+        };
+        let waiting = target.app.services.keys().filter(waits).collect::<Vec<_>>();
+        if waiting.is_empty() {
+            return;
+        }
+        let made = async {
+            let seen = self.view.refresh().await?;
+            // One that is another now serves until then.
+            let missing = waiting.into_iter().filter(|name| !seen.endpoints.contains_key(*name));
+            let missing = missing.filter_map(|name| target.endpoint(name));
+            self.make_endpoints(missing.collect()).await
+        };
+        if let Err(error) = made.await {
+            tracing::debug!(%error, "an endpoint was not made ahead");
+        }
+    }
+
     /// Makes the endpoints whose addresses instances of `template` are told, and the service's own.
     async fn ensure_endpoints(&self, seen: &Observation, template: &Template) -> Result<()> {
         let names = template.peers.keys().chain([self.name]);
@@ -108,10 +132,12 @@ impl<R: Runtime> Work<'_, R> {
             let there = seen.endpoints.get(name).is_some_and(|e| e.hash == hash);
             (!there).then_some(endpoint)
         });
-        try_join_all(missing.map(|endpoint| async move {
-            self.runtime.ensure_endpoint(&self.context.fence, &endpoint).await
-        }))
-        .await?;
+        self.make_endpoints(missing.collect()).await
+    }
+
+    async fn make_endpoints(&self, missing: Vec<EndpointSpec>) -> Result<()> {
+        let fence = &self.context.fence;
+        try_join_all(missing.iter().map(|spec| self.runtime.ensure_endpoint(fence, spec))).await?;
         Ok(())
     }
 }
@@ -171,7 +197,9 @@ impl<R: Runtime> Orchestrator for Reconciler<R> {
                 let replicas = app.services.get(name).map(|s| (s.replicas, s.update.clone()));
                 match replicas {
                     Some((replicas, update)) => {
-                        rollout::run(&work(name).await?, replicas, &update).await
+                        let work = work(name).await?;
+                        let rollout = rollout::run(&work, replicas, &update);
+                        join(rollout, work.ensure_endpoints_ahead()).await.0
                     }
                     None => work(name).await?.template().map(drop),
                 }
