@@ -5,6 +5,7 @@ mod transfers;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use deploykit_core::model::ServiceName;
 use deploykit_core::{Event, InstanceChange, Progress};
@@ -31,6 +32,7 @@ pub fn lines(writer: impl Write + Send) -> impl Progress {
 /// An event in words; nothing for those that only matter to programs.
 pub fn describe(event: &Event) -> Option<String> {
     Some(match event {
+        Event::Image { image, message } => format!("{image}: {message}"),
         Event::RevisionStarted { revision, steps } => {
             format!("revision {revision}: {steps} steps")
         }
@@ -58,15 +60,40 @@ pub fn describe(event: &Event) -> Option<String> {
     })
 }
 
+/// How often a line moves of which nothing new is known.
+const TICK: Duration = Duration::from_millis(120);
+
 #[derive(Default)]
 struct Bars {
     all: MultiProgress,
+    images: BTreeMap<String, ProgressBar>,
     services: BTreeMap<ServiceName, ProgressBar>,
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        for line in self.images.values() {
+            line.finish_and_clear();
+        }
+    }
 }
 
 impl Progress for Bars {
     fn event(&mut self, event: &Event) {
         match event {
+            Event::Image { image, message } => {
+                let line = self.images.entry(image.clone()).or_insert_with(|| {
+                    let line = self.all.add(ProgressBar::new_spinner());
+                    line.set_prefix(image.clone());
+                    // As below.
+                    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: {msg}") {
+                        line.set_style(style);
+                    }
+                    line.enable_steady_tick(TICK);
+                    line
+                });
+                line.set_message(message.clone());
+            }
             Event::Progress { service, ready, wanted } => {
                 let bar = self.services.entry(service.clone()).or_insert_with(|| {
                     let bar = self.all.add(ProgressBar::new(u64::from(*wanted)));

@@ -11,6 +11,13 @@ use crate::plan::Goal;
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
+    /// An image is being made ready: a line of its build, or where a layer of it is.
+    Image {
+        /// The image, as the app says it.
+        image: String,
+        /// What happens.
+        message: String,
+    },
     /// A revision has been recorded and its steps begin.
     RevisionStarted {
         /// Its number.

@@ -97,8 +97,14 @@ pub trait Orchestrator: Send + Sync {
 #[async_trait]
 pub trait ImageBuilder: Send + Sync {
     /// Builds, copies or looks up what is needed so that instances of any host of the backend can
-    /// run the image, and fixes its digest. Idempotent.
-    async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage>;
+    /// run the image, and fixes its digest. Idempotent. What takes long is reported to `events`, as
+    /// [`Event::Image`].
+    async fn build(
+        &self,
+        app: &AppName,
+        image: &ImageSpec,
+        events: &EventSender,
+    ) -> Result<ResolvedImage>;
 }
 
 /// What of a backend's objects is not as it shall be, in words for the plan.
@@ -135,6 +141,11 @@ impl EventSender {
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
+    }
+
+    /// Reports what happens to an image. Never waits.
+    pub fn image(&self, image: &ImageSpec, message: impl Into<String>) {
+        self.send(Event::Image { image: image.to_string(), message: message.into() });
     }
 
     /// Reports an event. Never waits; an event that nobody listens for is lost.

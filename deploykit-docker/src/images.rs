@@ -1,5 +1,6 @@
 //! Images: built from a program and loaded into the engine, or pulled.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use bollard::query_parameters::{
     RemoveImageOptionsBuilder, TagImageOptionsBuilder,
 };
 use deploykit_core::model::{AppName, ImageRef, ImageSpec, ResolvedImage};
-use deploykit_core::{Error, ErrorKind, ImageBuilder, ResolvedApp, Result};
+use deploykit_core::{Error, ErrorKind, EventSender, ImageBuilder, ResolvedApp, Result};
 use deploykit_oci::{Compression, Digest, Images, Layout, Recipe, Reference, RegistryClient};
 use futures_util::StreamExt as _;
 use tokio_util::io::{ReaderStream, SyncIoBridge};
@@ -197,17 +198,27 @@ async fn remove(of: &Engine, app: &AppName, unused: impl Fn(&String) -> bool) ->
 
 #[async_trait]
 impl ImageBuilder for Docker {
-    async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
+    async fn build(
+        &self,
+        app: &AppName,
+        image: &ImageSpec,
+        events: &EventSender,
+    ) -> Result<ResolvedImage> {
         match image {
             ImageSpec::Binary(_) | ImageSpec::Files(_) => {
                 let layout = self.cache.open().await?;
-                let images = Images::new(layout.clone(), RegistryClient::default());
+                let client = RegistryClient::default().reporting(image, events);
+                let images = Images::new(layout.clone(), client);
                 let built = images.compression(COMPRESSION).build_as(image, None).await?;
                 let (_, digest) = give(&self.engine, layout, built.digest, app, "").await?;
                 Ok(ResolvedImage { source: image.to_string(), digest })
             }
-            ImageSpec::Reference(reference) => self.pull(reference).await,
-            ImageSpec::Build(build) => self.build_dockerfile(app, build).await,
+            ImageSpec::Reference(reference) => {
+                self.pull(reference, |message| events.image(image, message)).await
+            }
+            ImageSpec::Build(build) => {
+                self.build_dockerfile(app, build, |line| events.image(image, line)).await
+            }
             other => {
                 let message = format!("`{other}` is of a kind that this release cannot make ready");
                 Err(error(ErrorKind::Unsupported, "make an image ready", message))
@@ -218,7 +229,7 @@ impl ImageBuilder for Docker {
 
 impl Docker {
     /// Fixes the digest of a reference, and pulls that where the engine does not have it.
-    async fn pull(&self, reference: &ImageRef) -> Result<ResolvedImage> {
+    async fn pull(&self, reference: &ImageRef, tell: impl Fn(String)) -> Result<ResolvedImage> {
         const PULL: &str = "pull an image";
         let api = &self.engine.api;
         let bad = |e: deploykit_oci::ReferenceError| {
@@ -242,14 +253,20 @@ impl Docker {
         }
         let options = CreateImageOptionsBuilder::new().from_image(&pinned).build();
         let mut progress = std::pin::pin!(api.create_image(Some(options), None, credentials));
+        let mut last = HashMap::new();
         while let Some(step) = progress.next().await {
             let step = step.map_err(|cause| denied(reference, engine(PULL, cause)))?;
             if let Some(detail) = step.error_detail {
                 let message = detail.message.unwrap_or_default();
                 return Err(denied(reference, error(ErrorKind::Failed, PULL, message)));
             }
-            if let (Some(layer), Some(status)) = (step.id, step.status) {
+            // The same is said again and again while a layer is on its way.
+            if let (Some(layer), Some(status)) = (step.id, step.status)
+                && last.get(&layer) != Some(&status)
+            {
                 tracing::debug!(%reference, layer, status, "pulling");
+                tell(format!("{layer}: {}", status.to_lowercase()));
+                last.insert(layer, status);
             }
         }
         Ok(resolved)

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use common::docker;
 use deploykit_conformance::{apps, testapp};
 use deploykit_core::model::{App, AppName, BuildSecret, ImageBuild, ImageSpec};
-use deploykit_core::{Applied, Change, Deployer, ErrorKind, ImageBuilder, Plan, Result, Silent};
+use deploykit_core::{
+    Applied, Change, Deployer, ErrorKind, Event, EventSender, ImageBuilder, Plan, Result, Silent,
+};
 use deploykit_docker::{Docker, DockerConfig, Host};
 use libtest_mimic::{Arguments, Trial};
 
@@ -93,7 +95,10 @@ impl Bed {
     fn built(&self, build: ImageBuild) -> Result<String> {
         self.runtime.block_on(async {
             let docker = Docker::open(self.config()).await?;
-            Ok(docker.build(&self.app, &ImageSpec::build(build)).await?.digest)
+            Ok(docker
+                .build(&self.app, &ImageSpec::build(build), &EventSender::channel().0)
+                .await?
+                .digest)
         })
     }
 
@@ -125,6 +130,10 @@ fn what_is_built_runs(bed: &Bed) {
     let mut build = common::context(&context);
     build.args.insert("TITLE".into(), "given".into());
     build.labels.insert("mine".into(), "label".into());
+    let mut told = Vec::new();
+    let mut tell = |event: &Event| told.push(format!("{event:?}"));
+    bed.runtime.block_on(deployer.prepare_with(web(bed, &build), &mut tell)).unwrap();
+    assert!(told.iter().any(|line| line.contains("COPY")), "{told:?}");
     bed.runtime.block_on(up(&deployer, web(bed, &build))).unwrap();
 
     let role = "label=io.deploykit.role=instance";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use deploykit_core::model::{AppName, ImageFiles, ImageSpec, ResolvedImage, Signal, Workload};
-use deploykit_core::{ErrorKind, ImageBuilder, Result};
+use deploykit_core::{ErrorKind, EventSender, ImageBuilder, Result};
 use deploykit_oci::spec::{Execution, Image, media_type};
 use deploykit_oci::{Digest, DigestError, Layout, Recipe, Reference, RegistryClient};
 
@@ -200,11 +200,29 @@ fn reference(text: &str) -> Result<Reference> {
 
 #[async_trait]
 impl ImageBuilder for Images {
-    async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
+    async fn build(
+        &self,
+        app: &AppName,
+        image: &ImageSpec,
+        events: &EventSender,
+    ) -> Result<ResolvedImage> {
+        let (config, builder) = (self.config.clone(), self.builder.clone());
+        let reporting = Self { config, client: self.client.reporting(image, events), builder };
+        reporting.ready(app, image, events).await
+    }
+}
+
+impl Images {
+    async fn ready(
+        &self,
+        app: &AppName,
+        image: &ImageSpec,
+        events: &EventSender,
+    ) -> Result<ResolvedImage> {
         let (source, digest) = match image {
             ImageSpec::Build(_) => {
                 let builder = self.builder.as_ref().ok_or_else(|| unknown(image))?;
-                let built = builder.build(app, image).await?;
+                let built = builder.build(app, image, events).await?;
                 return self.with_config(&built, as_somebody).await;
             }
             ImageSpec::Binary(path) => (path.display().to_string(), self.push(image).await?),

@@ -8,9 +8,9 @@ use deploykit_core::model::{
     AppName, ImageSpec, Network, NetworkName, ResolvedImage, ServiceName, Volume, VolumeName,
 };
 use deploykit_core::{
-    Capabilities, EndpointSpec, Error, ErrorKind, ExecOutput, ExecRequest, Feature, Fence, Fencing,
-    ImageBuilder, InstanceSpec, LogLine, LogQuery, Observation, Reconciler, ResolvedApp, Result,
-    Runtime, SecretStore, SelfHeal, StateStore,
+    Capabilities, EndpointSpec, Error, ErrorKind, EventSender, ExecOutput, ExecRequest, Feature,
+    Fence, Fencing, ImageBuilder, InstanceSpec, LogLine, LogQuery, Observation, Reconciler,
+    ResolvedApp, Result, Runtime, SecretStore, SelfHeal, StateStore,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
@@ -103,7 +103,12 @@ pub async fn open(config: LocalConfig) -> Result<Reconciler<Local>> {
 
 #[async_trait]
 impl ImageBuilder for Local {
-    async fn build(&self, _app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
+    async fn build(
+        &self,
+        _: &AppName,
+        image: &ImageSpec,
+        _: &EventSender,
+    ) -> Result<ResolvedImage> {
         let ImageSpec::Binary(path) = image else {
             let message = format!(
                 "`{image}` is no executable of this machine; images of registries need another backend"

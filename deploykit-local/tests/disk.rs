@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::*;
-use deploykit_core::{ErrorKind, Expected, Runtime as _};
+use deploykit_core::{ErrorKind, EventSender, Expected, Runtime as _};
 use deploykit_local::{Lifetime, Local, LocalConfig};
 
 /// A small file system of its own.
@@ -53,7 +53,7 @@ async fn a_full_disk_is_told_and_nothing_of_the_call_has_happened() {
     assert_eq!((full.kind(), full.is_retryable()), (ErrorKind::Unavailable, true), "{full}");
     assert_eq!(full.message(), "no space is left; free some and run it again");
     let image = deploykit_core::model::ImageSpec::binary("/proc/self/exe");
-    let full = local.images().build(&app(), &image).await.unwrap_err();
+    let full = local.images().build(&app(), &image, &EventSender::channel().0).await.unwrap_err();
     assert_eq!(full.message(), "no space is left; free some and run it again");
     assert_eq!(local.state().get(&app(), "revision").await.unwrap().unwrap().value, "1");
 

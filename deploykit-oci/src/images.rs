@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use deploykit_core::model::{AppName, ImageCopy, ImageFiles, ImageRef, ImageSpec, ResolvedImage};
-use deploykit_core::{Error, ErrorKind, ImageBuilder, Result};
+use deploykit_core::{Error, ErrorKind, EventSender, ImageBuilder, Result};
 
 use crate::build::{Compression, CopyOptions, Recipe};
 use crate::digest::Digest;
@@ -19,13 +19,14 @@ const PREPARE: &str = "prepare an image";
 /// where that is wanted, in a registry; references are resolved to digests.
 ///
 /// ```no_run
-/// use deploykit_core::{ImageBuilder, model::ImageSpec};
+/// use deploykit_core::{EventSender, ImageBuilder, model::ImageSpec};
 /// use deploykit_oci::{Images, Layout, RegistryClient};
 /// # async fn build() -> deploykit_core::Result<()> {
 /// let layout = Layout::open("/var/cache/images")?;
 /// let images = Images::new(layout, RegistryClient::default()).pushing_to("127.0.0.1:5000/team")?;
 /// let web = ImageSpec::binary("target/release/web");
-/// let built = images.build(&"blog".parse().unwrap(), &web).await?;
+/// let (events, _) = EventSender::channel();
+/// let built = images.build(&"blog".parse().unwrap(), &web, &events).await?;
 /// // Something like 127.0.0.1:5000/team/blog/web@sha256:…
 /// println!("{}@{}", built.source, built.digest);
 /// # Ok(())
@@ -189,7 +190,23 @@ impl Images {
 
 #[async_trait]
 impl ImageBuilder for Images {
-    async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
+    async fn build(
+        &self,
+        app: &AppName,
+        image: &ImageSpec,
+        events: &EventSender,
+    ) -> Result<ResolvedImage> {
+        let client = self.client.reporting(image, events);
+        self.with_client(client).ready(app, image).await
+    }
+}
+
+impl Images {
+    fn with_client(&self, client: RegistryClient) -> Self {
+        Self { client, ..self.clone() }
+    }
+
+    async fn ready(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
         if let ImageSpec::Reference(reference) = image {
             let found = self.client.resolve(&parse(reference)?).await?;
             let digest = found.digest.to_string();

@@ -7,8 +7,8 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use deploykit_core::ImageBuilder;
 use deploykit_core::model::{AppName, FileMode, ImageCopy, ImageFiles, ImageRef, ImageSpec, Owner};
+use deploykit_core::{EventSender, ImageBuilder};
 use deploykit_oci::{Compression, Digest, Images, Layout, RegistryClient};
 use support::{config, name};
 
@@ -120,7 +120,7 @@ async fn a_cargo_build_runs_in_every_engine() {
     let files = ImageSpec::files(files(&work.path().join("source")));
 
     // By an archive.
-    let built = images.build(&app, &files).await.unwrap();
+    let built = images.build(&app, &files, &EventSender::channel().0).await.unwrap();
     let digest = Digest::try_from(&built).unwrap();
     let archive = work.path().join("image.tar");
     let tag = format!("deploykit-test-engine:{}", &digest.hex()[..12]);
@@ -135,7 +135,7 @@ async fn a_cargo_build_runs_in_every_engine() {
     for (engine, compression) in [(&old, Compression::Gzip), (&new, Compression::Zstd)] {
         let prefix = format!("{registry}/engine-test");
         let images = images.clone().compression(compression).pushing_to(&prefix).unwrap();
-        let pushed = images.build(&app, &files).await.unwrap();
+        let pushed = images.build(&app, &files, &EventSender::channel().0).await.unwrap();
         let image = format!("{}@{}", pushed.source, pushed.digest);
         check(&run(docker(engine).args(["run", "--rm", &image])));
         run(docker(engine).args(["image", "rm", "-f", &image]));
@@ -147,7 +147,8 @@ async fn a_cargo_build_runs_in_every_engine() {
         std::fs::write(work.path().join("note"), "above").unwrap();
         above.copies.push(ImageCopy::new(work.path().join("note"), "/srv/note"));
         above.cmd = ["--list"].map(str::to_owned).to_vec();
-        let pushed = images.build(&app, &ImageSpec::files(above)).await.unwrap();
+        let pushed =
+            images.build(&app, &ImageSpec::files(above), &EventSender::channel().0).await.unwrap();
         let image = format!("{}@{}", pushed.source, pushed.digest);
         let said = run(docker(engine).args(["run", "--rm", &image]));
         assert!(said.contains("says_what_it_finds: test"), "{said}");
@@ -204,6 +205,7 @@ async fn a_tag_is_resolved_to_its_digest() {
     client.push(&layout, &built, &tag, &[]).await.unwrap();
     let images = Images::new(layout, client);
     let spec = ImageSpec::Reference(ImageRef::new(tag.to_string()).unwrap());
-    let resolved = images.build(&"engine".parse().unwrap(), &spec).await.unwrap();
+    let resolved =
+        images.build(&"engine".parse().unwrap(), &spec, &EventSender::channel().0).await.unwrap();
     assert_eq!(resolved.digest, built.digest.to_string());
 }

@@ -30,7 +30,7 @@ impl PlanArguments {
     pub async fn run(&self, backend: &Backend, output: &Output) -> Result<ExitCode> {
         let source = self.file.source(backend, output)?;
         let deployer = self.trust.apply(backend.open().await?)?;
-        let plan = deploy(&deployer, source.app).await?;
+        let plan = deploy(&deployer, source.app, output).await?;
         if let Some(path) = &self.out {
             file::write(path, &plan.to_json()?)?;
         }
@@ -77,7 +77,7 @@ impl UpArguments {
             (Some(plan), _) => plan,
             (None, Some(source)) => {
                 store_secrets(backend, &deployer, &source, output).await?;
-                deploy(&deployer, source.app).await?
+                deploy(&deployer, source.app, output).await?
             }
             (None, None) => return Ok(()), // Without a plan there is a source.
         };
@@ -157,8 +157,8 @@ impl DownArguments {
     }
 }
 
-async fn deploy(deployer: &Deployer, app: deploykit::model::App) -> Result<Plan> {
-    let prepared = deployer.prepare(app).await?;
+async fn deploy(deployer: &Deployer, app: deploykit::model::App, output: &Output) -> Result<Plan> {
+    let prepared = deployer.prepare_with(app, &mut output.progress()).await?;
     deployer.plan(Change::Deploy(Box::new(prepared))).await
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard};
 
-use deploykit_oci::{Digest, Outcome, Transfer};
+use deploykit_oci::{Digest, Transfer};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 /// For [`RegistryClient::with_progress`](deploykit_oci::RegistryClient::with_progress): on a
@@ -34,15 +34,9 @@ pub fn transfers() -> impl Fn(Transfer) + Send + Sync + 'static {
 /// for one that goes on.
 pub fn describe_transfer(transfer: &Transfer, size: Option<u64>) -> Option<String> {
     let Transfer::Finished { digest, outcome } = transfer else { return None };
-    let how = match outcome {
-        Outcome::Existing => "is there",
-        Outcome::Mounted => "taken from another repository",
-        Outcome::Sent => "sent",
-        Outcome::Received => "received",
-    };
     let size = size.map(|size| format!(", {}", HumanBytes(size))).unwrap_or_default();
     let hex = digest.hex();
-    Some(format!("{}: {how}{size}", hex.get(..12).unwrap_or(hex)))
+    Some(format!("{}: {outcome}{size}", hex.get(..12).unwrap_or(hex)))
 }
 
 /// What is known of each blob: how much there is of how much, and whether that is all.

@@ -152,7 +152,20 @@ impl Deployer {
     /// # Errors
     /// `Invalid` or `Unsupported` with every problem at once.
     pub async fn prepare(&self, app: App) -> Result<crate::ResolvedApp> {
-        prepare::prepare(self, app).await
+        self.prepare_with(app, &mut crate::Silent).await
+    }
+
+    /// Like [`prepare`](Self::prepare), and reports what becomes of images that are built, pulled
+    /// or pushed, which may take minutes: [`Event::Image`](crate::Event::Image).
+    ///
+    /// # Errors
+    /// Those of [`prepare`](Self::prepare).
+    pub async fn prepare_with(
+        &self,
+        app: App,
+        progress: &mut dyn crate::Progress,
+    ) -> Result<crate::ResolvedApp> {
+        prepare::prepare(self, app, progress).await
     }
 
     /// What a change would do. Changes nothing.

@@ -7,12 +7,35 @@ use futures_util::future::{join, join_all};
 use super::Deployer;
 use crate::diagnosis::{Diagnosis, Reason};
 use crate::error::{Error, ErrorKind, Problem, Result};
+use crate::event::Progress;
 use crate::model::{
     App, AppName, ImageSpec, Mount, Publish, ResolvedImage, Route, SecretName, ServiceName,
 };
+use crate::orchestrator::EventSender;
 use crate::resolved::ResolvedApp;
 
-pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp> {
+pub(super) async fn prepare(
+    deployer: &Deployer,
+    app: App,
+    progress: &mut dyn Progress,
+) -> Result<ResolvedApp> {
+    let (events, mut reported) = EventSender::channel();
+    let mut prepared = std::pin::pin!(resolve(deployer, app, events));
+    loop {
+        tokio::select! {
+            biased;
+            Some(event) = reported.recv() => progress.event(&event),
+            prepared = &mut prepared => {
+                while let Ok(event) = reported.try_recv() {
+                    progress.event(&event);
+                }
+                return prepared;
+            }
+        }
+    }
+}
+
+async fn resolve(deployer: &Deployer, app: App, events: EventSender) -> Result<ResolvedApp> {
     let operation = "prepare the app";
     let backend = &deployer.backend;
     let name = app.name.clone();
@@ -50,7 +73,7 @@ pub(super) async fn prepare(deployer: &Deployer, app: App) -> Result<ResolvedApp
                 distinct.push(workload.image);
             }
         }
-        let build = |image| make_ready(deployer, &app.name, image);
+        let build = |image| make_ready(deployer, &app.name, image, &events);
         let built = join_all(distinct.iter().copied().map(build));
         let newest = async {
             match app.secrets.is_empty() {
@@ -161,9 +184,10 @@ async fn make_ready(
     deployer: &Deployer,
     app: &AppName,
     image: &ImageSpec,
+    events: &EventSender,
 ) -> Result<ResolvedImage, Unready> {
     let wrong = |e: &Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Invalid);
-    let built = deployer.backend.images().build(app, image).await;
+    let built = deployer.backend.images().build(app, image, events).await;
     let resolved =
         built.map_err(|e| if wrong(&e) { Unready::Wrong(e) } else { Unready::Failed(e) })?;
     if let Some(policy) = &deployer.image_policy {

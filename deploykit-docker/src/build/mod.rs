@@ -41,6 +41,7 @@ impl Docker {
         &self,
         app: &AppName,
         build: &ImageBuild,
+        tell: impl Fn(String) + Send + Sync,
     ) -> Result<ResolvedImage> {
         let of = &self.engine;
         let source = format!("build of {}", build.context.display());
@@ -52,7 +53,7 @@ impl Docker {
         let name = images::name(app, &format!("build-{:016x}", fastrand::u64(..)));
         let made = async {
             if build.secrets.is_empty() {
-                streamed(of, &name, build, &context, self.buildkit).await
+                streamed(of, &name, build, &context, self.buildkit, &tell).await
             } else {
                 with_secrets(of, &name, build, &context, self.buildkit).await
             }
@@ -88,6 +89,7 @@ async fn streamed(
     build: &ImageBuild,
     context: &Arc<Context>,
     buildkit: bool,
+    tell: &(impl Fn(String) + Send + Sync),
 ) -> Result<()> {
     let mut options = BuildImageOptionsBuilder::new()
         .t(name)
@@ -119,7 +121,7 @@ async fn streamed(
     let mut steps = std::pin::pin!(of.api.build_image(options.build(), known, Some(body)));
     while let Some(step) = steps.next().await {
         match step {
-            Ok(step) => told.tell(step),
+            Ok(step) => told.tell(step, tell),
             Err(cause) => failed = failed.or(Some(cause)),
         }
     }
@@ -139,12 +141,13 @@ fn pairs(of: &std::collections::BTreeMap<String, String>) -> HashMap<&str, &str>
 struct Told(std::collections::VecDeque<String>);
 
 impl Told {
-    fn tell(&mut self, step: BuildInfo) {
+    fn tell(&mut self, step: BuildInfo, tell: impl Fn(String)) {
         let mut lines: Vec<String> = step.stream.into_iter().collect();
         if let Some(BuildInfoAux::BuildKit(status)) = step.aux {
             for step in status.vertexes.iter().filter(|step| step.completed.is_some()) {
                 let name = &step.name;
                 tracing::info!(step = name, cached = step.cached, "building");
+                tell(if step.cached { format!("{name}: cached") } else { name.clone() });
                 if !step.error.is_empty() {
                     lines.push(format!("{name}: {}", step.error));
                 }
@@ -154,6 +157,7 @@ impl Told {
         }
         for line in lines.iter().flat_map(|text| text.lines()).filter(|l| !l.trim().is_empty()) {
             tracing::info!(line, "building");
+            tell(line.to_owned());
             if self.0.len() == LINES {
                 self.0.pop_front();
             }

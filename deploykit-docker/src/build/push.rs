@@ -7,7 +7,7 @@ use bollard::query_parameters::{
     PushImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
 };
 use deploykit_core::model::{AppName, ImageSpec, ResolvedImage};
-use deploykit_core::{ErrorKind, ImageBuilder, Result};
+use deploykit_core::{ErrorKind, EventSender, ImageBuilder, Result};
 use futures_util::StreamExt as _;
 use tokio::sync::Semaphore;
 
@@ -93,13 +93,19 @@ impl Builder {
 #[async_trait]
 impl ImageBuilder for Builder {
     /// Builds and pushes. Dropped, a build goes on in the engine to its end.
-    async fn build(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
+    async fn build(
+        &self,
+        app: &AppName,
+        image: &ImageSpec,
+        events: &EventSender,
+    ) -> Result<ResolvedImage> {
         let ImageSpec::Build(build) = image else {
             let message = format!("`{image}` is not built from a Dockerfile");
             return Err(error(ErrorKind::Unsupported, BUILD, message));
         };
         let _turn = self.pushes.acquire().await;
-        let built = self.docker.build_dockerfile(app, build).await?;
+        let built =
+            self.docker.build_dockerfile(app, build, |line| events.image(image, line)).await?;
         let pushed = self.push(&built.digest).await;
         let api = &self.docker.engine.api;
         let tag = built.digest.rsplit(':').next().unwrap_or_default();

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use deploykit_core::model::*;
 use deploykit_core::{
-    Fence, InstanceSpec, Lease, Observation, Runtime, SpecHash, StateStore as _, Template,
+    EventSender, Fence, InstanceSpec, Lease, Observation, Runtime, SpecHash, StateStore as _,
+    Template,
 };
 use deploykit_local::{Lifetime, Local, LocalConfig};
 
@@ -59,7 +60,7 @@ pub async fn lease(local: &Local) -> Lease {
 /// A template that runs `/bin/sh -c script`.
 pub async fn shell(local: &Local, script: &str) -> Template {
     let image = ImageSpec::binary("/bin/sh");
-    let image = local.images().build(&app(), &image).await.unwrap();
+    let image = local.images().build(&app(), &image, &EventSender::channel().0).await.unwrap();
     Template {
         image,
         command: vec![],

@@ -20,6 +20,9 @@ mod upload;
 
 use std::sync::Arc;
 
+use deploykit_core::EventSender;
+use deploykit_core::model::ImageSpec;
+
 use auth::Authorizer;
 pub use challenge::Challenge;
 pub use config::{PlainHttp, RegistryConfig};
@@ -86,6 +89,19 @@ impl RegistryClient {
     /// often and in the midst of transfers, so it should return at once.
     pub fn with_progress(&self, watcher: impl Fn(Transfer) + Send + Sync + 'static) -> Self {
         Self { shared: Arc::clone(&self.shared), watcher: Some(Arc::new(watcher)) }
+    }
+
+    /// The same client, which also reports where the blobs of an image are.
+    pub fn reporting(&self, image: &ImageSpec, events: &EventSender) -> Self {
+        let (image, events, told) = (image.clone(), events.clone(), self.watcher.clone());
+        self.with_progress(move |transfer| {
+            if let Some(words) = transfer.describe() {
+                events.image(&image, words);
+            }
+            if let Some(told) = &told {
+                told(transfer);
+            }
+        })
     }
 
     fn tell(&self, transfer: Transfer) {

@@ -32,6 +32,20 @@ pub enum Transfer {
     },
 }
 
+impl Transfer {
+    /// In words, where it begins or ends.
+    pub(crate) fn describe(&self) -> Option<String> {
+        let short = |digest: &Digest| digest.hex().get(..12).unwrap_or_default().to_owned();
+        match self {
+            Self::Started { digest, size } => {
+                Some(format!("{}: {size} bytes are on their way", short(digest)))
+            }
+            Self::Finished { digest, outcome } => Some(format!("{}: {outcome}", short(digest))),
+            Self::Moved { .. } => None,
+        }
+    }
+}
+
 /// How a blob came to be where it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,4 +58,15 @@ pub enum Outcome {
     Sent,
     /// It was downloaded.
     Received,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Existing => "is there",
+            Self::Mounted => "taken from another repository",
+            Self::Sent => "sent",
+            Self::Received => "received",
+        })
+    }
 }
