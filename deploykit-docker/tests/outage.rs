@@ -1,5 +1,6 @@
-//! An engine that is killed or frozen during an update, that goes away, or whose disk is full. It is one of the test's own, and started
-//! again by `testbed/up`: `testbed/run --servers docker cargo test -p deploykit-docker --test outage`.
+//! An engine that is killed or frozen during an update, that goes away, or whose disk is full. It is
+//! one of the test's own, and started again by `testbed/up`:
+//! `testbed/run --servers docker cargo test -p deploykit-docker --test outage`.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -11,8 +12,9 @@ use std::time::Duration;
 
 use common::docker;
 use deploykit_conformance::{apps, testapp};
+use deploykit_core::memory::dial;
 use deploykit_core::model::{App, AppName, ImageSpec};
-use deploykit_core::{Applied, Change, Deployer, Reason, Result, Silent};
+use deploykit_core::{Applied, Change, Deployer, InstanceState, Reason, Result, Silent};
 use deploykit_docker::{DockerConfig, Host};
 use libtest_mimic::{Arguments, Trial};
 
@@ -21,6 +23,8 @@ use libtest_mimic::{Arguments, Trial};
 const MOMENTS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(900)];
 /// How long the engine answers nobody.
 const FROZEN: Duration = Duration::from_secs(10);
+/// How long a service takes to become healthy that is to be found starting.
+const STARTING: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     // What is deployed is this program itself.
@@ -186,7 +190,12 @@ impl Small {
     }
 
     fn version(&self, version: &str) -> App {
+        self.healthy_after(version, Duration::ZERO)
+    }
+
+    fn healthy_after(&self, version: &str, start: Duration) -> App {
         let web = apps::service("web", &ImageSpec::binary(&self.program), version);
+        let web = web.env(dial::HEALTHY_AFTER_MS, start.as_millis().to_string());
         App::build(self.app.as_str()).service(web).validate().unwrap()
     }
 
@@ -206,14 +215,22 @@ impl Small {
 async fn away(host: Host) {
     let small = Small::new(&host, "away").await;
     up(&small.deployer, small.version("1")).await.unwrap();
-    // What is prepared is prepared: it goes away while the plan is applied.
-    let ready = small.deployer.prepare(small.version("2")).await.unwrap();
+    // What is prepared is prepared: it goes away while the plan is applied. Not while it starts a
+    // container: one that is killed then never lets go of the address that it gives away again.
+    let late = || small.healthy_after("2", STARTING);
+    let ready = small.deployer.prepare(late()).await.unwrap();
     let plan = small.deployer.plan(Change::Deploy(Box::new(ready))).await.unwrap();
     let updated = tokio::spawn({
         let deployer = small.deployer.clone();
         async move { deployer.apply(plan, &mut Silent).await }
     });
-    tokio::time::sleep(MOMENTS[0] * 2).await;
+    let started = async || {
+        let seen = small.deployer.status(&small.app).await.unwrap().observation;
+        seen.instances.iter().filter(|i| i.state == InstanceState::Running).count() == 2
+    };
+    while !started().await {
+        tokio::time::sleep(MOMENTS[0]).await;
+    }
     let engine = Engine::of(&host);
     engine.kill();
     let error = updated.await.unwrap().unwrap_err();
@@ -221,7 +238,7 @@ async fn away(host: Host) {
     let named = reasons.iter().any(|reason| matches!(reason, Reason::BackendUnreachable { .. }));
     assert!(named && error.is_retryable(), "{error}: {reasons:?}");
     engine.start();
-    up(&small.deployer, small.version("2")).await.unwrap();
+    up(&small.deployer, late()).await.unwrap();
     assert!(small.is_ready().await);
     small.down().await;
 }
