@@ -105,6 +105,8 @@ fn locked(blobs: &Mutex<Blobs>) -> MutexGuard<'_, Blobs> {
 
 #[cfg(test)]
 mod tests {
+    use deploykit_oci::Outcome;
+
     use super::*;
 
     #[test]
