@@ -104,15 +104,19 @@ impl Keepers {
             let (keepers, name) = (keepers.clone(), name.clone());
             async move {
                 let container = names::keeper(&name);
-                match agent::connect(&keepers.engine, &container).await {
-                    Ok(stream) => Ok(stream),
-                    Err(e)
-                        if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) =>
-                    {
-                        keepers.start(&name, false).await?;
-                        agent::connect(&keepers.engine, &container).await
+                let mut looks = 0;
+                loop {
+                    match agent::connect(&keepers.engine, &container).await {
+                        // It may end again as soon as it has been started: somebody removes it.
+                        Err(e) if is_away(&e) && looks < LOOKS => {
+                            if looks > 0 {
+                                tokio::time::sleep(PAUSE).await;
+                            }
+                            looks += 1;
+                            keepers.start(&name, false).await?;
+                        }
+                        connected => return connected,
                     }
-                    Err(e) => Err(e),
                 }
             }
         });
@@ -161,13 +165,19 @@ impl Keepers {
         }
         let network = names::app_network(app);
         let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref());
-        // Both take a while. Somebody may remove the network yet, so it is looked for again below.
-        let (image, made) = join(image, self.engine.ensure_network(app, &network, &[])).await;
-        if image.is_err() {
-            // Who is on it keeps it.
-            let _ = self.engine.api.remove_network(&network).await;
-        }
-        let (image, ()) = (image?, made?);
+        let image = match new {
+            // Both take a while. Somebody may remove it yet, so it is looked for again below.
+            true => {
+                let (image, made) =
+                    join(image, self.engine.ensure_network(app, &network, &[])).await;
+                if image.is_err() {
+                    // Who is on it keeps it.
+                    let _ = self.engine.api.remove_network(&network).await;
+                }
+                made.and(image)?
+            }
+            false => image.await?,
+        };
         let mine = format!("{:016x}", fastrand::u64(..));
         let mut labels = names::labels(app, Role::State);
         labels.insert(names::MADE_AS.to_owned(), mine.clone());
@@ -286,6 +296,12 @@ impl Keepers {
             None => Ok(Report::default()),
         }
     }
+}
+
+/// Whether an agent could not be reached because its container does not run.
+fn is_away(cause: &Error) -> bool {
+    matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists)
+        || cause.message().contains("is not running")
 }
 
 /// Whether it may be otherwise when somebody has got done with removing a keeper.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use bollard::query_parameters::RemoveVolumeOptionsBuilder;
+use bollard::query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptionsBuilder};
 use deploykit_agent::control::SecretFile;
 use deploykit_core::model::AppName;
 use deploykit_core::{Error, ErrorKind, Fence, InstanceSpec, Result, SecretStore};
@@ -125,8 +125,15 @@ impl Docker {
         let used: BTreeSet<&String> = of(Role::Instance).collect();
         for holder in of(Role::Secrets).filter(|holder| !used.contains(holder)) {
             self.engine.remove(holder).await?;
+        }
+        // A deployer may have died between a holder and its volume.
+        let filters = names::of(app, Some(Role::Secrets));
+        let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+        let volumes = self.engine.api.list_volumes(Some(options)).await.tried(COLLECT)?.volumes;
+        let volumes = volumes.into_iter().flatten().map(|volume| volume.name);
+        for volume in volumes.filter(|volume| !used.contains(volume)) {
             let options = RemoveVolumeOptionsBuilder::new().build();
-            self.engine.api.remove_volume(holder, Some(options)).await.optional(COLLECT)?;
+            self.engine.api.remove_volume(&volume, Some(options)).await.optional(COLLECT)?;
         }
         Ok(())
     }

@@ -94,23 +94,41 @@ async fn become_target(
     let outcome =
         Outcome::Failed { message: failure.message.clone(), diagnoses: failure.diagnoses.clone() };
     if let Err(error) = attempt.finish(&mut written, outcome).await {
-        let message = format!(
-            "revision {number} failed ({}), which could not be recorded: {}; run it again to converge",
-            failure.message,
-            error.message()
-        );
-        return Err(Error::new(error.kind(), OPERATION, message)
-            .on(deployer.backend.name())
-            .with("app", &plan.app)
-            .with_diagnoses(failure.diagnoses)
-            .because(error));
+        return Err(unfinished(deployer, number, failure, "which could not be recorded", error)
+            .with("app", &plan.app));
     }
-    let aftermath = attempt.after_failure(number, target, &failure).await?;
+    let aftermath = match attempt.after_failure(number, target, &failure).await {
+        Ok(aftermath) => aftermath,
+        Err(error) if error.kind() == ErrorKind::Conflict => return Err(error),
+        Err(error) => {
+            return Err(unfinished(deployer, number, failure, "and was not rolled back", error)
+                .with("app", &plan.app));
+        }
+    };
     let message = format!("revision {number} failed ({}); {aftermath}", failure.message);
     Err(Error::new(ErrorKind::Failed, OPERATION, message)
         .on(deployer.backend.name())
         .with("app", &plan.app)
         .with_diagnoses(failure.diagnoses))
+}
+
+/// What has failed, where what was to be done about it could not be either.
+fn unfinished(
+    deployer: &Deployer,
+    number: u64,
+    failure: Failure,
+    what: &str,
+    cause: Error,
+) -> Error {
+    let message = format!(
+        "revision {number} failed ({}), {what}: {}; run it again to converge",
+        failure.message,
+        cause.message()
+    );
+    Error::new(cause.kind(), OPERATION, message)
+        .on(deployer.backend.name())
+        .with_diagnoses(failure.diagnoses)
+        .because(cause)
 }
 
 /// A new revision that is being applied.
