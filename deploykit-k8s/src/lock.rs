@@ -5,7 +5,7 @@
 //! time of its answer, and the time at which it has noted the last change of the object. The clocks
 //! of deployers count for nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deploykit_core::model::AppName;
 use deploykit_core::{Error, ErrorKind, Fence, Lease, Result};
@@ -115,11 +115,22 @@ impl Cluster {
         number(list.metadata.resource_version.as_deref())
     }
 
-    /// Checks that a fence is that of the newest holder.
+    /// Checks that a fence is that of the newest holder. One answer of the API server is for all
+    /// that have waited for their turn: it was asked after they came.
     pub(crate) async fn check(&self, fence: &Fence) -> Result<()> {
-        let seen = self.read_lock(&fence.app).await?;
+        let came = Instant::now();
+        let mut checked = self.checked.lock().await;
+        if checked.as_ref().is_some_and(|(of, asked)| of == fence && *asked > came) {
+            return Ok(());
+        }
+        *checked = None;
+        let asked = Instant::now();
+        let seen = self.ahead().read_lock(&fence.app).await?;
         match seen.and_then(|seen| seen.epoch()) {
-            Some(epoch) if epoch == fence.epoch => Ok(()),
+            Some(epoch) if epoch == fence.epoch => {
+                *checked = Some((fence.clone(), asked));
+                Ok(())
+            }
             _ => Err(taken_over(&fence.app)),
         }
     }
