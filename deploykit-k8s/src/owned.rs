@@ -38,8 +38,7 @@ fn holds(fields: &Value, wanted: &Value, there: &Value) -> bool {
     let fields: Vec<(&String, &Value)> =
         fields.as_object().into_iter().flatten().filter(|(key, _)| *key != ".").collect();
     if fields.is_empty() {
-        // A value, or what is changed as a whole.
-        return wanted == there;
+        return says(there, wanted);
     }
     let count = match wanted {
         Value::Object(wanted) => wanted.len(),
@@ -50,6 +49,24 @@ fn holds(fields: &Value, wanted: &Value, there: &Value) -> bool {
         part(key, wanted).zip(part(key, there)).is_some_and(|(w, t)| holds(fields, w, t))
     };
     count == fields.len() && fields.iter().all(alike)
+}
+
+/// Whether a value, or what is changed as a whole, is what was applied: had somebody else changed
+/// it, it would not be noted as ours. What it says beyond that are defaults.
+fn says(there: &Value, wanted: &Value) -> bool {
+    match (there, wanted) {
+        (Value::Object(there), Value::Object(wanted)) => {
+            let said = |(key, wanted): (&String, &Value)| {
+                there.get(key).is_some_and(|there| says(there, wanted))
+            };
+            wanted.iter().all(said)
+        }
+        (Value::Array(there), Value::Array(wanted)) => {
+            let mut pairs = there.iter().zip(wanted);
+            there.len() == wanted.len() && pairs.all(|(there, wanted)| says(there, wanted))
+        }
+        _ => there == wanted,
+    }
 }
 
 /// The part of a value that a key of the API server's notes names: `f:` a field, `v:` an element by
@@ -152,14 +169,16 @@ mod tests {
     fn what_others_add_does_not_count() {
         assert!(applied(|_| {}));
         assert!(applied(|there| there["spec"]["more"] = json!(1)));
+        assert!(applied(|there| there["spec"]["selector"]["defaulted"] = json!("v1")));
     }
 
     #[test]
     fn whatever_is_another_is_told() {
         assert!(!applied(|there| there["spec"]["replicas"] = json!(3)));
         assert!(!applied(|there| there["metadata"]["labels"]["a"] = json!("c")));
-        assert!(!applied(|there| there["spec"]["volumes"][1]["emptyDir"] = json!({ "x": 1 })));
-        assert!(!applied(|there| there["spec"]["selector"]["matchLabels"]["c"] = json!("d")));
+        assert!(!applied(|there| there["spec"]["volumes"][1]["name"] = json!("temporary")));
+        assert!(!applied(|there| there["spec"]["selector"]["matchLabels"]["a"] = json!("c")));
+        assert!(!applied(|there| there["spec"]["selector"] = json!({})));
         assert!(!applied(|there| there["spec"]["args"] = json!(["x"])));
         assert!(!applied(|there| there["spec"]["finalizers"] = json!(["two"])));
     }

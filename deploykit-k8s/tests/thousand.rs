@@ -18,7 +18,7 @@ const SERVICES: usize = 1000;
 /// How many instances a node takes.
 const PODS: usize = 110;
 /// How often one service is changed.
-const CHANGES: usize = 5;
+const CHANGES: usize = 3;
 /// What tells those nodes apart.
 const LABEL: (&str, &str) = ("kit/node", "pretended");
 
