@@ -2,8 +2,8 @@
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use deploykit_core::{Error, ErrorKind, Fence, Result};
 use k8s_openapi::NamespaceResourceScope;
@@ -14,7 +14,7 @@ use kube::api::{
 use kube::core::{ApiResource, PartialObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::error::{client, error};
 use crate::labels;
@@ -41,8 +41,8 @@ pub(crate) struct Cluster {
     /// Whether fields that others have changed are taken back.
     pub(crate) force: bool,
     calls: Arc<Semaphore>,
-    /// Whose lock it was when that was last asked, and when.
-    pub(crate) checked: Arc<Mutex<Option<(Fence, Instant)>>>,
+    /// The next question whose the lock is, which has not been asked yet.
+    pub(crate) question: Arc<Mutex<Option<(Fence, Arc<OnceCell<()>>)>>>,
 }
 
 impl Debug for Cluster {
@@ -67,7 +67,7 @@ fn refused_unread(error: &kube::Error) -> Option<Duration> {
 impl Cluster {
     pub(crate) fn new((lasting, client): (Client, Client), namespace: String, force: bool) -> Self {
         let calls = Arc::new(Semaphore::new(CALLS));
-        Self { client, lasting, namespace, force, calls, checked: Arc::default() }
+        Self { client, lasting, namespace, force, calls, question: Arc::default() }
     }
 
     /// The same, for calls that must not wait behind those of others: the lock is lost where it is
