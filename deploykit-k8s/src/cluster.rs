@@ -31,6 +31,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// own, and refuses what is too much for that.
 const CALLS: usize = 64;
 
+/// Whose the lock is: the fence that is asked about, and its answer.
+pub(crate) type Question = (Fence, Arc<OnceCell<()>>);
+
 /// One namespace of a cluster.
 #[derive(Clone)]
 pub(crate) struct Cluster {
@@ -42,7 +45,7 @@ pub(crate) struct Cluster {
     pub(crate) force: bool,
     calls: Arc<Semaphore>,
     /// The next question whose the lock is, which has not been asked yet.
-    pub(crate) question: Arc<Mutex<Option<(Fence, Arc<OnceCell<()>>)>>>,
+    pub(crate) question: Arc<Mutex<Option<Question>>>,
 }
 
 impl Debug for Cluster {

@@ -354,7 +354,7 @@ async fn a_role_is_advised_that_gives_the_right() {
         let wire = wire(move |asked| {
             let mut status = status(403, "Forbidden", "the user cannot patch it");
             status["details"] = json!({ "group": group, "kind": kind });
-            asked.is(Method::PATCH, "configmaps").then(|| Answer::Json(403, status))
+            asked.is(Method::PATCH, "configmaps").then_some(Answer::Json(403, status))
         });
         let error = wire.apply().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
