@@ -17,6 +17,7 @@ use kube::api::DeleteParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use crate::client::connect;
 use crate::cluster::Cluster;
 use crate::config::K8sConfig;
 use crate::error::{BACKEND, client, error};
@@ -80,6 +81,7 @@ pub fn capabilities(config: &K8sConfig) -> Capabilities {
     let features = FEATURES.iter().copied().chain(own_images).chain(isolation);
     let mut capabilities = Capabilities::new(SelfHeal::Engine, Fencing::ObjectCas, features);
     capabilities.controllers = true;
+    capabilities.terminals = true;
     capabilities
 }
 
@@ -117,8 +119,8 @@ impl K8s {
         let namespace = config.namespace.clone().unwrap_or_else(|| found.default_namespace.clone());
         let identity =
             format!("{}/{namespace}", found.cluster_url.to_string().trim_end_matches('/'));
-        let kube = Client::try_from(found).map_err(client(operation))?;
-        Ok(Self::with_client(config, kube, namespace, identity))
+        let clients = connect(found).map_err(client(operation))?;
+        Ok(Self::with_clients(config, clients, namespace, identity))
     }
 
     /// With a builder of images from Dockerfiles, which it pushes to the config's
@@ -148,8 +150,13 @@ impl K8s {
         self.cluster.again(operation, || api.delete(instance, &params)).await.map(drop)
     }
 
-    fn with_client(config: K8sConfig, client: Client, namespace: String, identity: String) -> Self {
-        let cluster = Cluster::new(client, namespace, config.force);
+    fn with_clients(
+        config: K8sConfig,
+        clients: (Client, Client),
+        namespace: String,
+        identity: String,
+    ) -> Self {
+        let cluster = Cluster::new(clients, namespace, config.force);
         Self {
             identity,
             capabilities: capabilities(&config),
@@ -202,13 +209,11 @@ impl Orchestrator for K8s {
     }
 
     async fn execute(&self, step: &Step, context: &StepContext) -> Result<()> {
-        let app = &context.fence.app;
-        let view = self.views.of(&self.cluster, app);
         let work = |name| Work {
             cluster: &self.cluster,
             config: &self.config,
             images: &self.images,
-            view: Arc::clone(&view),
+            view: self.views.of(&self.cluster, &context.fence),
             context,
             name,
         };

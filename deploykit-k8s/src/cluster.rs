@@ -2,10 +2,10 @@
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use deploykit_core::{Error, ErrorKind, Result};
+use deploykit_core::{Error, ErrorKind, Fence, Result};
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{
     Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions,
@@ -14,7 +14,7 @@ use kube::api::{
 use kube::core::{ApiResource, PartialObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::error::{client, error};
 use crate::labels;
@@ -31,14 +31,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// own, and refuses what is too much for that.
 const CALLS: usize = 64;
 
+/// Whose the lock is: the fence that is asked about, and its answer.
+pub(crate) type Question = (Fence, Arc<OnceCell<()>>);
+
 /// One namespace of a cluster.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) client: Client,
+    /// For what lasts: watches, logs, commands.
+    lasting: Client,
     pub(crate) namespace: String,
     /// Whether fields that others have changed are taken back.
     pub(crate) force: bool,
     calls: Arc<Semaphore>,
+    /// The next question whose the lock is, which has not been asked yet.
+    pub(crate) question: Arc<Mutex<Option<Question>>>,
 }
 
 impl Debug for Cluster {
@@ -61,14 +68,16 @@ fn refused_unread(error: &kube::Error) -> Option<Duration> {
 }
 
 impl Cluster {
-    pub(crate) fn new(client: Client, namespace: String, force: bool) -> Self {
-        Self { client, namespace, force, calls: Arc::new(Semaphore::new(CALLS)) }
+    pub(crate) fn new((lasting, client): (Client, Client), namespace: String, force: bool) -> Self {
+        let calls = Arc::new(Semaphore::new(CALLS));
+        Self { client, lasting, namespace, force, calls, question: Arc::default() }
     }
 
     /// The same, for calls that must not wait behind those of others: the lock is lost where it is
     /// not renewed in time.
     pub(crate) fn ahead(&self) -> Self {
-        Self::new(self.client.clone(), self.namespace.clone(), self.force)
+        let clients = (self.lasting.clone(), self.client.clone());
+        Self::new(clients, self.namespace.clone(), self.force)
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>
@@ -76,6 +85,14 @@ impl Cluster {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Like [`Cluster::api`], for what lasts.
+    pub(crate) fn lasting<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.lasting.clone(), &self.namespace)
     }
 
     fn dynamic(&self, resource: &ApiResource, wide: bool) -> Api<DynamicObject> {
@@ -324,6 +341,12 @@ fn as_manager(manager: &str, force: bool) -> PatchParams {
         field_validation: Some(ValidationDirective::Strict),
         dry_run: false,
     }
+}
+
+/// Whether an object was changed between the look at it and the change of it
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+pub(crate) fn was_overtaken(error: &Error) -> bool {
+    error.kind() == ErrorKind::Conflict && error.message().contains("the object has been modified")
 }
 
 /// Whether an error says that something is there already, or has changed meanwhile.

@@ -22,10 +22,10 @@ use crate::cluster::Cluster;
 use crate::config::K8sConfig;
 use crate::execute::{give_signal, make_alike};
 use crate::images::Images;
-use crate::labels;
 use crate::objects::{self, Manifest, Part};
 use crate::raw::Inventory;
 use crate::state::State;
+use crate::{labels, owned};
 
 /// How many objects are asked about at once.
 const AT_ONCE: usize = 8;
@@ -146,6 +146,9 @@ async fn look(
         if let Some(revision) = now.labels().get(labels::REVISION) {
             // Of the app's last change, which need not have been one of this object.
             manifest.value["metadata"]["labels"][labels::REVISION] = revision.as_str().into();
+        }
+        if owned::is_applied(&manifest, now) {
+            return Ok(None);
         }
         let would_be = match cluster.would_apply(&manifest).await {
             Ok(would_be) => would_be,

@@ -3,6 +3,8 @@
 use deploykit_core::{Error, ErrorKind};
 use kube::core::Status;
 
+use crate::rights;
+
 pub(crate) const BACKEND: &str = "k8s";
 
 /// An error of this backend.
@@ -31,6 +33,13 @@ fn kind_of(status: &Status) -> ErrorKind {
     }
 }
 
+/// Whether the role `edit` gives the right that is missing: not to kinds that only an app's raw
+/// objects are of.
+fn is_of_edit(refusal: &Status) -> bool {
+    let Some(details) = &refusal.details else { return true };
+    rights::is_needed(&details.group, &details.kind)
+}
+
 /// Maps an error of the client: `operation` is what was tried.
 pub(crate) fn client(operation: &str) -> impl Fn(kube::Error) -> Error {
     let operation = operation.to_owned();
@@ -38,8 +47,11 @@ pub(crate) fn client(operation: &str) -> impl Fn(kube::Error) -> Error {
         kube::Error::Api(status) => {
             let kind = kind_of(&status);
             let advice = match (kind, status.code) {
-                (ErrorKind::Unauthorized, 403) => {
+                (ErrorKind::Unauthorized, 403) if is_of_edit(&status) => {
                     "; give the user the role `edit` in the namespace"
+                }
+                (ErrorKind::Unauthorized, 403) => {
+                    "; give the user a role that allows it: `edit` does not"
                 }
                 (ErrorKind::Unauthorized, _) => "; log in again",
                 _ => "",

@@ -1,13 +1,15 @@
 //! Commands beside instances.
 
 use deploykit_core::model::AppName;
-use deploykit_core::{ErrorKind, ExecOutput, ExecRequest, Exit, OutputStream, Result};
+use deploykit_core::{
+    ErrorKind, ExecOutput, ExecRequest, Exit, OutputStream, Result, TerminalInput, TerminalSize,
+};
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, stream};
+use futures_util::{SinkExt, StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::ResourceExt;
-use kube::api::AttachParams;
+use kube::api::{AttachParams, TerminalSize as KubeSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -31,20 +33,35 @@ pub(crate) async fn exec(
         let message = format!("there is no instance {instance}");
         return Err(error(ErrorKind::NotFound, OPERATION, message).with("app", app));
     }
-    let params = AttachParams::default().stdin(!request.stdin.is_empty()).stdout(true).stderr(true);
-    let api = cluster.api::<Pod>();
+    let params = match request.terminal {
+        Some(_) => AttachParams::interactive_tty(),
+        None => AttachParams::default().stdin(!request.stdin.is_empty()).stdout(true).stderr(true),
+    };
+    let api = cluster.lasting::<Pod>();
     let mut process =
         cluster.once(OPERATION, || api.exec(instance, request.command.clone(), &params)).await?;
     let (sender, receiver) = mpsc::channel(16);
-    let stdin = process.stdin();
+    let (stdin, resize) = (process.stdin(), process.terminal_size());
     let (stdout, stderr) = (process.stdout(), process.stderr());
     let ended = process.take_status();
     tokio::spawn(async move {
         let write = async {
-            if let Some(mut stdin) = stdin {
-                // A command that does not read to the end is none the worse.
+            let Some(mut stdin) = stdin else { return };
+            // A command that does not read to the end is none the worse.
+            let (Some(mut terminal), Some(mut resize)) = (request.terminal, resize) else {
                 let _ = stdin.write_all(&request.stdin).await;
                 let _ = stdin.shutdown().await;
+                return;
+            };
+            let _ = resize.send(size(terminal.size())).await;
+            loop {
+                let told = match terminal.next().await {
+                    TerminalInput::Keys(keys) => stdin.write_all(&keys).await.is_ok(),
+                    TerminalInput::Size(changed) => resize.send(size(changed)).await.is_ok(),
+                };
+                if !told {
+                    return;
+                }
             }
         };
         let outputs = async {
@@ -54,7 +71,15 @@ pub(crate) async fn exec(
             )
         };
         let run = async {
-            tokio::join!(write, outputs);
+            // The outputs end with the command, which may leave its input unread.
+            let write = async {
+                write.await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                _ = outputs => {}
+                () = write => {}
+            }
             let said = match ended {
                 Some(ended) => ended.await,
                 None => None,
@@ -78,6 +103,10 @@ pub(crate) async fn exec(
     });
     Ok(stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)))
         .boxed())
+}
+
+fn size(size: TerminalSize) -> KubeSize {
+    KubeSize { width: size.columns, height: size.rows }
 }
 
 async fn copy(

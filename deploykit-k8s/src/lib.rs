@@ -6,6 +6,10 @@
 #[cfg(feature = "client")]
 mod backend;
 #[cfg(feature = "client")]
+mod beside;
+#[cfg(feature = "client")]
+mod client;
+#[cfg(feature = "client")]
 mod cluster;
 #[cfg(feature = "client")]
 mod config;
@@ -34,6 +38,8 @@ pub mod names;
 mod objects;
 #[cfg(feature = "client")]
 mod observe;
+#[cfg(feature = "client")]
+mod owned;
 #[cfg(feature = "client")]
 mod pods;
 mod quantity;

@@ -5,6 +5,7 @@
 //! time of its answer, and the time at which it has noted the last change of the object. The clocks
 //! of deployers count for nothing.
 
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use deploykit_core::model::AppName;
@@ -26,6 +27,9 @@ const OPERATION: &str = "take the deploy lock";
 
 /// How often a renewal that somebody else's write has come before is made again.
 pub(crate) const RACES: u32 = 5;
+
+/// How long others may come before it is asked whose the lock is.
+const GATHERING: Duration = Duration::from_millis(2);
 
 /// The lock of an app, and how long ago it was last changed.
 struct Seen {
@@ -115,13 +119,29 @@ impl Cluster {
         number(list.metadata.resource_version.as_deref())
     }
 
-    /// Checks that a fence is that of the newest holder.
+    /// Checks that a fence is that of the newest holder. One answer of the API server is for all
+    /// that came before it was asked.
     pub(crate) async fn check(&self, fence: &Fence) -> Result<()> {
-        let seen = self.read_lock(&fence.app).await?;
-        match seen.and_then(|seen| seen.epoch()) {
-            Some(epoch) if epoch == fence.epoch => Ok(()),
-            _ => Err(taken_over(&fence.app)),
-        }
+        let answer = {
+            let mut question = self.question.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*question {
+                Some((of, answer)) if of == fence => Arc::clone(answer),
+                _ => Arc::clone(&question.insert((fence.clone(), Arc::default())).1),
+            }
+        };
+        let ask = || async {
+            tokio::time::sleep(GATHERING).await;
+            {
+                let mut question = self.question.lock().unwrap_or_else(PoisonError::into_inner);
+                question.take_if(|(_, next)| Arc::ptr_eq(next, &answer));
+            }
+            let seen = self.ahead().read_lock(&fence.app).await?;
+            match seen.and_then(|seen| seen.epoch()) {
+                Some(epoch) if epoch == fence.epoch => Ok(()),
+                _ => Err(taken_over(&fence.app)),
+            }
+        };
+        answer.get_or_try_init(ask).await.map(drop)
     }
 
     pub(crate) async fn acquire(

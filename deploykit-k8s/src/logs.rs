@@ -149,7 +149,7 @@ impl Source {
             since_time: place.last,
             ..LogParams::default()
         };
-        let api = self.cluster.api::<Pod>();
+        let api = self.cluster.lasting::<Pod>();
         let opened = match api.log_stream(&self.id, &params).await {
             Ok(opened) => opened,
             // It has not been started yet, or is gone meanwhile.

@@ -16,7 +16,7 @@ use crate::backend::K8s;
 use crate::cluster::{Cluster, some};
 use crate::error::error;
 use crate::labels;
-use crate::view::{self, Listing};
+use crate::view::{self, Listing, News};
 use crate::watch::settings;
 
 /// The services of one app as a [`ServiceRegistry`], over the
@@ -109,7 +109,7 @@ impl Watching {
             match self.events.next().await? {
                 Err(lost) => return Some(Err(view::watching(lost))),
                 Ok(event) => {
-                    if !self.slices.take(event) {
+                    if self.slices.take(event) == News::Nobody {
                         continue;
                     }
                 }
@@ -145,7 +145,7 @@ impl ServiceRegistry for Registry {
         &self,
         service: &ServiceName,
     ) -> Result<BoxStream<'static, Result<Vec<Registered>>>> {
-        let api = self.cluster.api::<EndpointSlice>();
+        let api = self.cluster.lasting::<EndpointSlice>();
         let watching = Watching {
             service: service.clone(),
             events: watcher(api, settings(&self.selector(service))).default_backoff().boxed(),

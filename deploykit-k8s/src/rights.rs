@@ -60,6 +60,11 @@ const NEEDED: &[(&str, &str, &[&str])] = &[
     ("coordination.k8s.io", "leases", &["get", "list", "create", "update", "delete"]),
 ];
 
+/// Whether deploys need a right to do something with that kind.
+pub(crate) fn is_needed(group: &str, resource: &str) -> bool {
+    NEEDED.iter().any(|(of, kind, _)| (*of, *kind) == (group, resource))
+}
+
 impl K8s {
     /// The rights in the namespace that deploys need and the user does not have; none where all
     /// is well. Changes nothing.

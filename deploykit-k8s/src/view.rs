@@ -1,13 +1,13 @@
-//! What the steps of an apply wait on: the pods of an app and what keeps them, followed by one
-//! watch for each kind, however many steps there are.
+//! What the steps of an apply look at: what there is of an app, found by one list for each kind, and
+//! its pods and what keeps them followed by one watch for each, however many steps there are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use deploykit_core::model::{AppName, ServiceName};
-use deploykit_core::{Error, ErrorKind, Result};
+use deploykit_core::{Error, ErrorKind, Fence, Result};
 use futures_util::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
@@ -16,9 +16,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 
+use crate::beside::{Beside, Object};
 use crate::cluster::Cluster;
 use crate::error::{client, error};
 use crate::labels;
@@ -34,12 +35,27 @@ pub(crate) struct Listing<K> {
     known: Option<BTreeMap<String, Arc<K>>>,
     /// Of the list that is on its way.
     listed: BTreeMap<String, Arc<K>>,
+    /// The names of what is known, by service.
+    services: HashMap<String, BTreeSet<String>>,
 }
 
 impl<K> Default for Listing<K> {
     fn default() -> Self {
-        Self { known: None, listed: BTreeMap::new() }
+        Self { known: None, listed: BTreeMap::new(), services: HashMap::new() }
     }
+}
+
+/// What an event is news to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    Nobody,
+    /// Those who look at these services.
+    Of(Vec<String>),
+    All,
+}
+
+fn service_of(object: &impl ResourceExt) -> String {
+    object.labels().get(labels::SERVICE).cloned().unwrap_or_default()
 }
 
 impl<K: ResourceExt> Listing<K> {
@@ -53,28 +69,52 @@ impl<K: ResourceExt> Listing<K> {
         self.known.as_ref()?.get(name)
     }
 
-    /// Takes what a watch tells. Returns whether there is something new to see.
-    pub(crate) fn take(&mut self, event: watcher::Event<K>) -> bool {
+    /// The objects of a service or job.
+    pub(crate) fn of(&self, service: &ServiceName) -> Vec<Arc<K>> {
+        let names = self.services.get(service.as_str()).into_iter().flatten();
+        names.filter_map(|name| self.get(name)).cloned().collect()
+    }
+
+    /// Takes what a watch tells.
+    pub(crate) fn take(&mut self, event: watcher::Event<K>) -> News {
         match event {
             watcher::Event::Init => self.listed = BTreeMap::new(),
             watcher::Event::InitApply(object) => {
                 self.listed.insert(object.name_any(), Arc::new(object));
             }
             watcher::Event::InitDone => {
-                self.known = Some(std::mem::take(&mut self.listed));
-                return true;
+                self.known = None;
+                self.services = HashMap::new();
+                for object in std::mem::take(&mut self.listed).into_values() {
+                    self.put(object);
+                }
+                self.known.get_or_insert_default();
+                return News::All;
             }
-            watcher::Event::Apply(object) => {
-                let known = self.known.get_or_insert_default();
-                known.insert(object.name_any(), Arc::new(object));
-                return true;
-            }
+            watcher::Event::Apply(object) => return News::Of(self.put(Arc::new(object))),
             watcher::Event::Delete(object) => {
-                self.known.get_or_insert_default().remove(&object.name_any());
-                return true;
+                return News::Of(self.remove(&object.name_any()).into_iter().collect());
             }
         }
-        false
+        News::Nobody
+    }
+
+    /// Puts an object in its place, and returns the services that it was or is of.
+    fn put(&mut self, object: Arc<K>) -> Vec<String> {
+        let (name, service) = (object.name_any(), service_of(&*object));
+        let before = self.remove(&name).filter(|before| *before != service);
+        self.services.entry(service.clone()).or_default().insert(name.clone());
+        self.known.get_or_insert_default().insert(name, object);
+        before.into_iter().chain([service]).collect()
+    }
+
+    /// Removes an object, and returns the service that it was of.
+    fn remove(&mut self, name: &str) -> Option<String> {
+        let service = service_of(&*self.known.as_mut()?.remove(name)?);
+        if let Some(names) = self.services.get_mut(&service) {
+            names.remove(name);
+        }
+        Some(service)
     }
 }
 
@@ -88,6 +128,8 @@ pub(crate) struct Live {
     pub(crate) jobs: Listing<Job>,
     /// Why a watch could not be begun.
     failed: Option<String>,
+    /// Who waits for news of a service.
+    waiting: HashMap<String, watch::Sender<()>>,
 }
 
 impl Live {
@@ -99,19 +141,42 @@ impl Live {
             && self.jobs.known().is_some()
     }
 
-    /// The pods of a service or job.
-    pub(crate) fn pods_of(&self, service: &ServiceName) -> Vec<Arc<Pod>> {
-        let of = |pod: &&Arc<Pod>| {
-            pod.labels().get(labels::SERVICE).is_some_and(|name| *service == name.as_str())
-        };
-        self.pods.known().into_iter().flat_map(BTreeMap::values).filter(of).cloned().collect()
+    /// What keeps the instances of a service.
+    pub(crate) fn keepers(&self, service: &ServiceName) -> Vec<Object> {
+        let deployments = self.deployments.of(service);
+        let stateful_sets = self.stateful_sets.of(service);
+        let daemon_sets = self.daemon_sets.of(service);
+        let deployments = deployments.iter().map(|object| Object::of(&**object));
+        let stateful_sets = stateful_sets.iter().map(|object| Object::of(&**object));
+        let daemon_sets = daemon_sets.iter().map(|object| Object::of(&**object));
+        deployments.chain(stateful_sets).chain(daemon_sets).collect()
+    }
+
+    fn tell(&self, news: &News) {
+        match news {
+            News::Nobody => {}
+            News::Of(services) => {
+                for waiting in services.iter().filter_map(|name| self.waiting.get(name)) {
+                    waiting.send_replace(());
+                }
+            }
+            News::All => {
+                for waiting in self.waiting.values() {
+                    waiting.send_replace(());
+                }
+            }
+        }
     }
 }
 
 /// See the [module](self).
 pub(crate) struct View {
+    cluster: Cluster,
+    selector: String,
     live: Arc<Mutex<Live>>,
-    changed: watch::Receiver<u64>,
+    /// Told of when a list is whole, or a watch has failed.
+    listed: watch::Receiver<()>,
+    beside: OnceCell<Beside>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -121,9 +186,9 @@ impl Drop for View {
     }
 }
 
-/// The views of apps that somebody waits on.
+/// The views of apps that somebody looks at.
 #[derive(Default)]
-pub(crate) struct Views(Mutex<HashMap<AppName, Weak<View>>>);
+pub(crate) struct Views(Mutex<HashMap<(AppName, u64), Weak<View>>>);
 
 impl Debug for Views {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -136,22 +201,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Views {
-    /// The view of an app that all steps of an apply share.
-    pub(crate) fn of(&self, cluster: &Cluster, app: &AppName) -> Arc<View> {
+    /// The view that all steps of an apply share.
+    pub(crate) fn of(&self, cluster: &Cluster, fence: &Fence) -> Arc<View> {
+        let key = (fence.app.clone(), fence.epoch);
         let mut views = lock(&self.0);
         views.retain(|_, view| view.strong_count() > 0);
-        if let Some(view) = views.get(app).and_then(Weak::upgrade) {
+        if let Some(view) = views.get(&key).and_then(Weak::upgrade) {
             return view;
         }
-        let view = Arc::new(View::open(cluster, app));
-        views.insert(app.clone(), Arc::downgrade(&view));
+        let view = Arc::new(View::open(cluster, &fence.app));
+        views.insert(key, Arc::downgrade(&view));
         view
     }
 }
 
 impl View {
     fn open(cluster: &Cluster, app: &AppName) -> Self {
-        let (tell, changed) = watch::channel(0);
+        let (tell, listed) = watch::channel(());
         let live = Arc::new(Mutex::new(Live::default()));
         let selector = format!("{}={app}", labels::APP);
         let follow = Follow { cluster, selector: &selector, live: &live, tell: &tell };
@@ -162,17 +228,20 @@ impl View {
             follow.kind::<DaemonSet>(|live| &mut live.daemon_sets),
             follow.kind::<Job>(|live| &mut live.jobs),
         ];
-        Self { live, changed, tasks }
+        let (cluster, beside) = (cluster.clone(), OnceCell::new());
+        Self { cluster, selector, live, listed, beside, tasks }
     }
 
-    /// A receiver that tells of each change from now on.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.clone()
+    /// A receiver that tells of each change of a service or job from now on.
+    pub(crate) fn changes(&self, service: &ServiceName) -> watch::Receiver<()> {
+        let mut live = lock(&self.live);
+        let waiting = live.waiting.entry(service.to_string());
+        waiting.or_insert_with(|| watch::channel(()).0).subscribe()
     }
 
     /// Looks at what is there, once that is known.
     pub(crate) async fn look<T>(&self, look: impl Fn(&Live) -> T) -> Result<T> {
-        let mut changes = self.changes();
+        let mut listed = self.listed.clone();
         let whole = async {
             loop {
                 {
@@ -181,7 +250,7 @@ impl View {
                         return look(&live);
                     }
                 }
-                if changes.changed().await.is_err() {
+                if listed.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             }
@@ -192,13 +261,18 @@ impl View {
             error(ErrorKind::Unavailable, OPERATION, message)
         })
     }
+
+    /// What else was there when it was first asked for.
+    pub(crate) async fn beside(&self) -> Result<&Beside> {
+        self.beside.get_or_try_init(|| Beside::list(&self.cluster, &self.selector)).await
+    }
 }
 
 struct Follow<'a> {
     cluster: &'a Cluster,
     selector: &'a str,
     live: &'a Arc<Mutex<Live>>,
-    tell: &'a watch::Sender<u64>,
+    tell: &'a watch::Sender<()>,
 }
 
 impl Follow<'_> {
@@ -212,26 +286,25 @@ impl Follow<'_> {
             + Sync
             + 'static,
     {
-        let events = watcher(self.cluster.api::<K>(), settings(self.selector)).default_backoff();
+        let events =
+            watcher(self.cluster.lasting::<K>(), settings(self.selector)).default_backoff();
         let (live, tell) = (Arc::clone(self.live), self.tell.clone());
         tokio::spawn(async move {
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {
-                {
-                    let mut live = lock(&live);
-                    match event {
-                        Ok(event) => {
-                            if !part(&mut live).take(event) {
-                                continue;
-                            }
-                        }
-                        Err(error) => {
-                            tracing::debug!(%error, "a watch is begun again");
-                            live.failed = Some(watching(error).message().to_owned());
-                        }
+                let mut live = lock(&live);
+                let news = match event {
+                    Ok(event) => part(&mut live).take(event),
+                    Err(error) => {
+                        tracing::debug!(%error, "a watch is begun again");
+                        live.failed = Some(watching(error).message().to_owned());
+                        News::All
                     }
+                };
+                live.tell(&news);
+                if news == News::All {
+                    tell.send_replace(());
                 }
-                tell.send_modify(|number| *number += 1);
             }
         })
     }

@@ -6,7 +6,6 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
-use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 
@@ -19,13 +18,6 @@ pub(crate) fn settings(selector: &str) -> watcher::Config {
     watcher::Config::default().labels(selector).timeout(240)
 }
 
-fn metadata<K>(cluster: &Cluster) -> Api<PartialObjectMeta<K>>
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-{
-    Api::namespaced(cluster.client.clone(), &cluster.namespace)
-}
-
 /// Yields at each change from now on. Lost watches are begun again, with everything that is there as
 /// news.
 pub(crate) async fn watch(
@@ -35,7 +27,7 @@ pub(crate) async fn watch(
     let selector = format!("{}={app}", labels::APP);
     macro_rules! changes {
         ($kind:ty) => {
-            watcher(metadata::<$kind>(cluster), settings(&selector))
+            watcher(cluster.lasting::<PartialObjectMeta<$kind>>(), settings(&selector))
                 .default_backoff()
                 .filter_map(async |event| match event {
                     Ok(

@@ -91,7 +91,7 @@ fn wire(script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static) -> Wi
         async move { Ok::<_, Infallible>(send(answer).await) }.boxed()
     });
     let client = Client::new(service, "test");
-    Wire { cluster: Cluster::new(client, "test".into(), false), asked }
+    Wire { cluster: Cluster::new((client.clone(), client), "test".into(), false), asked }
 }
 
 async fn send(answer: Answer) -> Response<StreamBody<Frames>> {
@@ -216,16 +216,16 @@ impl Wire {
     }
 
     fn view(&self) -> Arc<View> {
-        Views::default().of(&self.cluster, &app())
+        Views::default().of(&self.cluster, &fence())
     }
 }
 
 /// Waits until the pods of the service are those.
 async fn until_pods(view: &View, names: &[&str]) {
     let web = ServiceName::new("web").unwrap();
-    let mut changes = view.changes();
+    let mut changes = view.changes(&web);
     loop {
-        let pods = view.look(|live| live.pods_of(&web)).await.unwrap();
+        let pods = view.look(|live| live.pods.of(&web)).await.unwrap();
         let found: Vec<_> = pods.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect();
         if found == names {
             return;
@@ -343,6 +343,40 @@ async fn an_admission_that_refuses_is_no_missing_right() {
     assert!(error.to_string().contains("denied the request: not from there"), "{error}");
     assert!(!error.to_string().contains("give the user the role"), "{error}");
     assert_eq!(wire.count(Method::PATCH, "configmaps"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_is_advised_that_gives_the_right() {
+    for (group, kind, advice) in [
+        ("apps", "deployments", "give the user the role `edit` in the namespace"),
+        ("apiextensions.k8s.io", "customresourcedefinitions", "`edit` does not"),
+    ] {
+        let wire = wire(move |asked| {
+            let mut status = status(403, "Forbidden", "the user cannot patch it");
+            status["details"] = json!({ "group": group, "kind": kind });
+            asked.is(Method::PATCH, "configmaps").then_some(Answer::Json(403, status))
+        });
+        let error = wire.apply().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized);
+        assert!(error.to_string().contains(advice), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_answer_about_the_lock_is_for_all_that_wait_for_it() {
+    let wire = wire(|_| None);
+    let mut steps = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let cluster = wire.cluster.clone();
+        steps.spawn(async move { cluster.check(&fence()).await });
+    }
+    while let Some(checked) = steps.join_next().await {
+        checked.unwrap().unwrap();
+    }
+    assert!(wire.count(Method::GET, "leases") < 10, "not one for each");
+    let before = wire.count(Method::GET, "leases");
+    wire.cluster.check(&fence()).await.unwrap();
+    assert_eq!(wire.count(Method::GET, "leases"), before + 1, "what comes later is asked anew");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Runs of jobs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deploykit_core::{Diagnosis, Error, ErrorKind, Event, Instance, Reason, Result};
@@ -10,6 +11,7 @@ use kube::core::ApiResource;
 use tokio::time::Instant;
 
 use super::Work;
+use crate::beside::Object;
 use crate::error::error;
 use crate::{diagnose, labels, objects, pods};
 
@@ -54,15 +56,16 @@ pub(crate) async fn run(work: &Work<'_>, run: &str) -> Result<()> {
     work.context.events.send(Event::Started { service: work.name.clone() });
     wait(work, &manifest.name, run).await?;
     // Earlier runs have had their day.
-    let older = format!("{},{}!={run}", work.selector(), labels::RUN);
-    work.cluster.delete_all::<Job>(&older).await?;
-    Ok(())
+    let is_older = |job: &&Arc<Job>| job.labels().get(labels::RUN).is_none_or(|of| of != run);
+    let jobs = work.view.look(|live| live.jobs.of(work.name)).await?;
+    let older: Vec<Object> = jobs.iter().filter(is_older).map(|job| Object::of(&**job)).collect();
+    work.delete(&older).await
 }
 
 /// Waits until a Job and its pods are gone.
 async fn gone(work: &Work<'_>, name: &str, uid: Option<String>) -> Result<()> {
     let deadline = Instant::now() + ENDING;
-    let mut changes = work.view.changes();
+    let mut changes = work.view.changes(work.name);
     loop {
         changes.mark_unchanged();
         let left = work
@@ -86,14 +89,14 @@ async fn wait(work: &Work<'_>, name: &str, run: &str) -> Result<()> {
     let limit = work.context.target.app.jobs.get(work.name).and_then(|job| job.timeout);
     // The controller ends it in time; this is for one that does not.
     let deadline = Instant::now() + limit.map_or(LONGEST, |limit| limit + ENDING);
-    let mut changes = work.view.changes();
+    let mut changes = work.view.changes(work.name);
     loop {
         changes.mark_unchanged();
         let (job, found) = work
             .view
             .look(|live| {
                 let job = live.jobs.get(name).cloned();
-                (job, live.pods_of(work.name))
+                (job, live.pods.of(work.name))
             })
             .await?;
         let of_run = |pod: &&Pod| pod.labels().get(labels::RUN).is_some_and(|label| label == run);

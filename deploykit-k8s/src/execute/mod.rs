@@ -16,18 +16,20 @@ use std::sync::Arc;
 
 use deploykit_core::model::{ServiceName, Signal};
 use deploykit_core::{ErrorKind, Event, InstanceChange, Result, StepContext};
-use k8s_openapi::api::apps::v1::{
-    DaemonSet, DaemonSetSpec, ReplicaSet, ReplicaSetSpec, StatefulSet, StatefulSetSpec,
-};
+use futures_util::future::try_join;
+use k8s_openapi::api::apps::v1::{DaemonSetSpec, StatefulSetSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kube::api::DynamicObject;
 
-use crate::cluster::{Cluster, some};
+use crate::beside::Object;
+use crate::cluster::{Cluster, some, was_overtaken};
 use crate::config::K8sConfig;
 use crate::error::error;
 use crate::images::Images;
 use crate::labels;
+use crate::lock::RACES;
 use crate::objects::{Manifest, Part};
-use crate::view::View;
+use crate::view::{Live, View};
 
 /// What the steps of one service or job work with.
 pub(crate) struct Work<'a> {
@@ -59,22 +61,19 @@ impl Work<'_> {
     async fn part(&self) -> Result<Part<'_>> {
         let context = self.context;
         let mut part = Part::new(self.config, &context.target, self.name, context.revision)?;
-        let selector = self.selector();
-        let operation = "look for earlier revisions";
-        let (replica_sets, stateful_sets, daemon_sets) = futures_util::try_join!(
-            self.cluster.list::<ReplicaSet>(operation, &selector),
-            self.cluster.list::<StatefulSet>(operation, &selector),
-            self.cluster.list::<DaemonSet>(operation, &selector),
-        )?;
-        let replica_sets =
-            replica_sets.into_iter().filter_map(|set| some::<ReplicaSetSpec>(set.spec)?.template);
+        let sets = |live: &Live| (live.stateful_sets.of(self.name), live.daemon_sets.of(self.name));
+        let ((stateful_sets, daemon_sets), beside) =
+            try_join(self.view.look(sets), self.view.beside()).await?;
         let stateful_sets = stateful_sets
-            .into_iter()
-            .filter_map(|set| Some(some::<StatefulSetSpec>(set.spec)?.template));
+            .iter()
+            .filter_map(|set| Some(some::<StatefulSetSpec>(set.spec.clone())?.template));
         let daemon_sets = daemon_sets
-            .into_iter()
-            .filter_map(|set| Some(some::<DaemonSetSpec>(set.spec)?.template));
-        for template in replica_sets.chain(stateful_sets).chain(daemon_sets) {
+            .iter()
+            .filter_map(|set| Some(some::<DaemonSetSpec>(set.spec.clone())?.template));
+        for template in beside.earlier(self.name) {
+            make_alike(&mut part, template);
+        }
+        for template in stateful_sets.chain(daemon_sets) {
             make_alike(&mut part, &template);
         }
         give_signal(&mut part, self.images).await?;
@@ -82,10 +81,39 @@ impl Work<'_> {
     }
 
     /// Applies an object of ours, where the fence is not old.
-    async fn apply(&self, manifest: &Manifest) -> Result<kube::api::DynamicObject> {
-        let found = self.cluster.found(manifest).await?;
-        self.cluster.check(&self.context.fence).await?;
-        self.cluster.apply(manifest, found.as_ref(), false).await
+    async fn apply(&self, manifest: &Manifest) -> Result<DynamicObject> {
+        not_overtaken(|| async {
+            let found = self.cluster.found(manifest).await?;
+            self.cluster.check(&self.context.fence).await?;
+            self.cluster.apply(manifest, found.as_ref(), false).await
+        })
+        .await
+    }
+
+    /// Deletes objects, where the fence is not old.
+    async fn delete(&self, objects: &[Object]) -> Result<()> {
+        if !objects.is_empty() {
+            self.cluster.check(&self.context.fence).await?;
+        }
+        for Object { resource, name, uid } in objects {
+            self.cluster.delete(resource, name, uid.clone()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a change again where somebody else's of the object has come before it: controllers write
+/// how far they are.
+async fn not_overtaken<T, F>(change: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut races = 0;
+    loop {
+        match change().await {
+            Err(error) if was_overtaken(&error) && races < RACES => races += 1,
+            done => return done,
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn published(work: &Work<'_>, patience: Duration) -> Result<()>
     let begun = Instant::now();
     loop {
         let service = work.cluster.get::<Service>("look for the address", &name).await?;
-        let pods = work.view.look(|live| live.pods_of(work.name)).await?;
+        let pods = work.view.look(|live| live.pods.of(work.name)).await?;
         if pods.is_empty() {
             return Ok(());
         }

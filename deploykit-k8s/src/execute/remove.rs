@@ -3,43 +3,44 @@
 use std::time::Duration;
 
 use deploykit_core::{ErrorKind, InstanceChange, Result};
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::Work;
+use crate::beside::Object;
 use crate::error::error;
 
 /// How long pods may take to be gone, beyond their grace period.
 const ENDING: Duration = Duration::from_secs(120);
 /// How often it is looked anew, for what a watch may have missed.
 const LOOK: Duration = Duration::from_secs(2);
+/// What goes when no instance is left.
+const LAST: [&str; 3] = ["Service", "PodDisruptionBudget", "NetworkPolicy"];
 
 /// Removes everything of a service or job: first what makes instances, then, when these are gone,
 /// the address that they were reached at.
 pub(crate) async fn service(work: &Work<'_>) -> Result<()> {
-    let selector = work.selector();
-    let cluster = work.cluster;
-    cluster.check(&work.context.fence).await?;
-    cluster.delete_all::<CronJob>(&selector).await?;
-    cluster.delete_all::<Ingress>(&selector).await?;
-    cluster.delete_all::<HorizontalPodAutoscaler>(&selector).await?;
-    cluster.delete_all::<Deployment>(&selector).await?;
-    cluster.delete_all::<StatefulSet>(&selector).await?;
-    cluster.delete_all::<DaemonSet>(&selector).await?;
-    cluster.delete_all::<Job>(&selector).await?;
+    let beside = work.view.beside().await?.of(work.name).iter().cloned();
+    let (last, mut first): (Vec<Object>, Vec<Object>) =
+        beside.partition(|object| LAST.contains(&object.resource.kind.as_str()));
+    first.extend(work.view.look(|live| live.keepers(work.name)).await?);
+    let jobs = work.view.look(|live| live.jobs.of(work.name)).await?;
+    first.extend(jobs.iter().map(|job| Object::of(&**job)));
+    work.delete(&first).await?;
     let grace = work.context.target.app.workload(work.name).map(|w| w.stop_grace);
     let deadline = Instant::now() + grace.unwrap_or_default() + ENDING;
-    let mut changes = work.view.changes();
+    let mut changes = work.view.changes(work.name);
     let mut before: Vec<String> = Vec::new();
     loop {
-        let pods = cluster.list::<Pod>("look for pods", &selector).await?;
-        let now: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+        changes.mark_unchanged();
+        let pods = work.view.look(|live| live.pods.of(work.name)).await?;
+        let mut now: Vec<String> = pods.iter().map(|pod| pod.name_any()).collect();
+        if now.is_empty() {
+            // A watch may be behind.
+            let pods = work.cluster.list::<Pod>("look for pods", &work.selector()).await?;
+            now = pods.iter().map(ResourceExt::name_any).collect();
+        }
         for id in before.iter().filter(|id| !now.contains(id)) {
             work.report(id, InstanceChange::Removed);
         }
@@ -53,12 +54,8 @@ pub(crate) async fn service(work: &Work<'_>) -> Result<()> {
             );
         }
         before = now;
-        changes.mark_unchanged();
         // Either a change is told, or it is time to look again.
         let _ = tokio::time::timeout(LOOK, changes.changed()).await;
     }
-    cluster.delete_all::<Service>(&selector).await?;
-    cluster.delete_all::<PodDisruptionBudget>(&selector).await?;
-    cluster.delete_all::<NetworkPolicy>(&selector).await?;
-    Ok(())
+    work.delete(&last).await
 }

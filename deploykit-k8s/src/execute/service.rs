@@ -1,18 +1,16 @@
 //! Bringing one service to a revision.
 
+use std::sync::Arc;
+
 use deploykit_core::model::Replicas;
 use deploykit_core::{ErrorKind, Result};
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::ResourceExt;
-use kube::core::ApiResource;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DynamicObject;
 use serde_json::json;
 
-use super::{Work, certificate, reach, staged, wait};
-use crate::cluster::Cluster;
+use super::{Work, certificate, not_overtaken, reach, staged, wait};
+use crate::beside::Object;
+use crate::cluster::{Cluster, says};
 use crate::error::error;
 use crate::objects::{self, Manifest};
 
@@ -28,7 +26,6 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
             .with("service", work.name));
     };
     let mut part = work.part().await?;
-    work.cluster.check(&work.context.fence).await?;
     remove_ended(work).await?;
     certificate::ensure(work).await?;
     let beside = staged::place(work, &mut part, &service.update).await?;
@@ -46,7 +43,8 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
     }
     for manifest in &manifests {
         if is_workload(&manifest) {
-            applied = Some(apply_workload(work, manifest, service.replicas).await?);
+            let apply = || apply_workload(work, manifest, service.replicas);
+            applied = Some(not_overtaken(apply).await?);
         } else {
             work.apply(manifest).await?;
         }
@@ -65,14 +63,11 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
 
 /// Pods that have ended for good (evicted ones) are nobody's any more.
 async fn remove_ended(work: &Work<'_>) -> Result<()> {
-    let pods = work.cluster.list::<Pod>("look for pods", &work.selector()).await?;
-    let resource = ApiResource::erase::<Pod>(&());
+    let pods = work.view.look(|live| live.pods.of(work.name)).await?;
     let failed =
-        |pod: &&Pod| pod.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Failed"));
-    for pod in pods.iter().filter(failed) {
-        work.cluster.delete(&resource, &pod.name_any(), pod.uid()).await?;
-    }
-    Ok(())
+        |pod: &&Arc<Pod>| pod.status.as_ref().is_some_and(|s| says(s.phase.clone(), "Failed"));
+    let ended: Vec<Object> = pods.iter().filter(failed).map(|pod| Object::of(&**pod)).collect();
+    work.delete(&ended).await
 }
 
 /// Applies what keeps the instances, and hands the number of replicas over: to an autoscaler, or
@@ -81,10 +76,9 @@ async fn apply_workload(
     work: &Work<'_>,
     manifest: &Manifest,
     replicas: Replicas,
-) -> Result<kube::api::DynamicObject> {
+) -> Result<DynamicObject> {
     let found = work.cluster.found(manifest).await?;
     let autoscaled = matches!(replicas, Replicas::Autoscale(_));
-    let scaler = ApiResource::erase::<HorizontalPodAutoscaler>(&());
     let mut back = false;
     work.cluster.check(&work.context.fence).await?;
     if let Some(found) = &found {
@@ -94,14 +88,11 @@ async fn apply_workload(
             let found = work.cluster.found(manifest).await?;
             return work.cluster.apply(manifest, found.as_ref(), false).await;
         }
-        let name = crate::labels::service_object(&work.context.target.app.name, work.name);
-        let old =
-            work.cluster.get::<HorizontalPodAutoscaler>("look for an autoscaler", &name).await?;
-        if old.is_some_and(|old| {
-            old.labels().get(crate::labels::SERVICE).map(String::as_str) == Some(work.name.as_str())
-        }) {
-            work.cluster.delete(&scaler, &name, None).await?;
-            back = true;
+        for old in work.view.beside().await?.of(work.name) {
+            if old.resource.kind == "HorizontalPodAutoscaler" {
+                work.cluster.delete(&old.resource, &old.name, old.uid.clone()).await?;
+                back = true;
+            }
         }
         back = back || staged::was_handed_over(found);
     }
@@ -134,21 +125,8 @@ pub(super) async fn keep_replicas(
 /// Removes what the service had and has no more: its Service, its autoscaler, its route,
 /// what kept its instances in another way.
 async fn prune(work: &Work<'_>, manifests: &[Manifest]) -> Result<()> {
-    let selector = work.selector();
-    macro_rules! prune {
-        ($kind:ident) => {
-            if !manifests.iter().any(|m| m.resource.kind == stringify!($kind)) {
-                work.cluster.delete_all::<$kind>(&selector).await?;
-            }
-        };
-    }
-    prune!(Deployment);
-    prune!(StatefulSet);
-    prune!(DaemonSet);
-    prune!(HorizontalPodAutoscaler);
-    prune!(PodDisruptionBudget);
-    prune!(Ingress);
-    prune!(Service);
-    prune!(NetworkPolicy);
-    Ok(())
+    let mut had = work.view.look(|live| live.keepers(work.name)).await?;
+    had.extend_from_slice(work.view.beside().await?.of(work.name));
+    had.retain(|object| !manifests.iter().any(|m| m.resource.kind == object.resource.kind));
+    work.delete(&had).await
 }

@@ -46,7 +46,14 @@ pub(super) async fn place(
     update: &Update,
 ) -> Result<Vec<Deployment>> {
     let first = part.deployment.clone();
-    let found = work.cluster.list::<Deployment>("look for its pods", &work.selector()).await?;
+    // Which of several goes is decided by what is there now.
+    let found = match is_staged(update) {
+        true => work.cluster.list::<Deployment>("look for its pods", &work.selector()).await?,
+        false => {
+            let found = work.view.look(|live| live.deployments.of(work.name)).await?;
+            found.iter().map(|deployment| (**deployment).clone()).collect()
+        }
+    };
     let is_new = |deployment: &&Deployment| {
         let made = template(deployment).as_ref().and_then(made_for);
         made.is_some_and(|(hash, rev)| hash.matches(&part.template) && rev == part.revision)

@@ -69,7 +69,7 @@ impl<'a> Rollout<'a> {
             "DaemonSet" => daemon_set(live, self.object, self.generation),
             _ => deployment(live, self.object, self.generation),
         };
-        let instances = live.pods_of(self.work.name).into_iter();
+        let instances = live.pods.of(self.work.name).into_iter();
         let instances = instances.filter_map(|pod| {
             let instance = pods::instance(&pod)?;
             Some((pod, instance))
@@ -92,7 +92,7 @@ impl<'a> Rollout<'a> {
         staying: usize,
     ) -> Result<()> {
         self.generation = generation;
-        let mut changes = self.work.view.changes();
+        let mut changes = self.work.view.changes(self.work.name);
         let mut best = None;
         let monitored = objects::monitor(self.part, update).unwrap_or(0).unsigned_abs();
         let monitored = Duration::from_secs(monitored.into());
@@ -147,7 +147,7 @@ impl<'a> Rollout<'a> {
     /// Watches that new instances stay ready for that long.
     pub(super) async fn hold(&self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
-        let mut changes = self.work.view.changes();
+        let mut changes = self.work.view.changes(self.work.name);
         loop {
             changes.mark_unchanged();
             let moment = self.look().await?;
