@@ -28,6 +28,8 @@ const COMPRESSION: Compression = Compression::Zstd;
 const LISTS: u32 = 5;
 /// How often an image is put into the engine that is not there afterwards.
 const GIFTS: u32 = 5;
+/// What is told of a layer that is pulled.
+const TOLD: [&str; 4] = ["Already exists", "Downloading", "Extracting", "Pull complete"];
 /// How much of an image is on its way at once, in bytes.
 const PIPE: usize = 1 << 20;
 
@@ -262,6 +264,7 @@ impl Docker {
             }
             // The same is said again and again while a layer is on its way.
             if let (Some(layer), Some(status)) = (step.id, step.status)
+                && TOLD.contains(&status.as_str())
                 && last.get(&layer) != Some(&status)
             {
                 tracing::debug!(%reference, layer, status, "pulling");
