@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deploykit_core::Result;
+use deploykit_core::{ErrorKind, Result};
 use etcd_client::{
     Client, Compare, CompareOp, Error, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp,
 };
 use futures_util::future::try_join_all;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::CALL;
 use crate::error::{of_etcd, timed_out};
@@ -16,6 +16,9 @@ use crate::keeper::Leased;
 
 /// How many entries are written by one transaction: etcd allows 128.
 const ENTRIES: usize = 100;
+
+/// How often a removal is tried.
+const TRIES: u32 = 3;
 
 /// Until what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(300);
@@ -91,7 +94,19 @@ impl Leased for Lease {
             let ours = Compare::lease(key.as_str(), CompareOp::Equal, self.id);
             let remove = Txn::new().when([ours]).and_then([TxnOp::delete(key.as_str(), None)]);
             let mut client = self.client.clone();
-            async move { Self::within("deregister", client.txn(remove)).await }
+            async move {
+                let mut tries = 1;
+                loop {
+                    match Self::within("deregister", client.txn(remove.clone())).await {
+                        // A member has gone with the call; the next one is made to another.
+                        Err(error) if error.kind() == ErrorKind::Unavailable && tries < TRIES => {
+                            tries += 1;
+                            sleep(AGAIN).await;
+                        }
+                        removed => return removed,
+                    }
+                }
+            }
         };
         try_join_all(keys.iter().map(remove)).await?;
         Ok(())
