@@ -159,11 +159,14 @@ impl Keepers {
     }
 
     async fn try_start(&self, app: &AppName, new: bool) -> Result<()> {
+        let network = names::app_network(app);
         if !new && !self.has_state(app).await? {
             self.known().remove(app);
+            // It may have been made again by an attempt that found the keeper gone then. Who is on
+            // it keeps it.
+            let _ = self.engine.api.remove_network(&network).await;
             return Err(missing(app));
         }
-        let network = names::app_network(app);
         let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref());
         let image = match new {
             // Both take a while. Somebody may remove it yet, so it is looked for again below.
