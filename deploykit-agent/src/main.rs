@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use deploykit_agent::control::program;
-use deploykit_agent::server::{Agent, Server, socket};
+use deploykit_agent::control::{program, socket};
+use deploykit_agent::server::{Agent, Server};
 use deploykit_core::Result;
 use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};

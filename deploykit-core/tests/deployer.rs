@@ -121,6 +121,16 @@ async fn scale_restart_rollback_and_remove() {
     assert!(status.observation.is_empty() && status.revision.is_none());
 }
 
+#[tokio::test]
+async fn what_becomes_of_images_is_reported() {
+    let (_, deployer) = bed();
+    let mut told = Vec::new();
+    let mut tell = |event: &Event| told.push(event.clone());
+    deployer.prepare_with(web("1", 2, Update::rolling()), &mut tell).await.unwrap();
+    let ready = Event::Image { image: image().to_string(), message: "ready".into() };
+    assert_eq!(told, [ready]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stale_plan_is_refused_and_nothing_changes() {
     let (backend, deployer) = bed();

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use deploykit_agent::control::socket as agent_socket;
 use tokio::net::UnixStream;
 
 use crate::agent::STATE;
@@ -25,7 +26,7 @@ pub(crate) async fn connect(engine: &Engine, container: &str) -> Option<UnixStre
     let found = engine.api.inspect_container(container, None).await.ok()?;
     let (id, process) = (found.id?, found.state?.pid.filter(|pid| *pid > 0)?);
     let process = PathBuf::from(format!("/proc/{process}"));
-    let socket = process.join("root").join(STATE.trim_start_matches('/')).join("agent.sock");
+    let socket = agent_socket(&process.join("root").join(STATE.trim_start_matches('/')));
     for _ in 0..TRIES {
         // Seen from elsewhere, the process of that number is another one.
         if !is_of(&process, &id) {

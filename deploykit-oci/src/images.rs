@@ -197,15 +197,11 @@ impl ImageBuilder for Images {
         events: &EventSender,
     ) -> Result<ResolvedImage> {
         let client = self.client.reporting(image, events);
-        self.with_client(client).ready(app, image).await
+        Self { client, ..self.clone() }.ready(app, image).await
     }
 }
 
 impl Images {
-    fn with_client(&self, client: RegistryClient) -> Self {
-        Self { client, ..self.clone() }
-    }
-
     async fn ready(&self, app: &AppName, image: &ImageSpec) -> Result<ResolvedImage> {
         if let ImageSpec::Reference(reference) = image {
             let found = self.client.resolve(&parse(reference)?).await?;

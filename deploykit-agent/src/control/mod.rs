@@ -30,6 +30,8 @@
 //! # }
 //! ```
 
+use std::path::{Path, PathBuf};
+
 mod client;
 mod protocol;
 #[cfg(feature = "seal")]
@@ -44,6 +46,11 @@ pub use protocol::{
 #[cfg(feature = "seal")]
 pub use secrets::RemoteSecrets;
 pub use state::RemoteState;
+
+/// Where an agent on a state folder listens.
+pub fn socket(folder: &Path) -> PathBuf {
+    folder.join("agent.sock")
+}
 
 /// How agents and their clients call themselves, for people: `deploykit-agent 0.1.0 (protocol 1)`.
 pub fn program() -> String {

@@ -25,7 +25,7 @@ use crate::wire::{Frame, encode_answer};
 use keeper::Keeper;
 use serving::Serving;
 
-pub use socket::{Server, socket};
+pub use socket::Server;
 
 /// How long requests in flight may take to end when an endpoint is removed.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Agent;
-use crate::control::{Hello, PROTOCOL, Request, Welcome, program};
+use crate::control::{Hello, PROTOCOL, Request, Welcome, program, socket};
 use crate::error::{self, BACKEND};
 use crate::wire::{Call, decode, encode, encode_answer, read_frame, write_frame, write_frames};
 
@@ -26,11 +26,6 @@ const FIRST_WORD: Duration = Duration::from_secs(5);
 const BACKLOG: usize = 256;
 /// How long an agent that is ending may take to leave its folder.
 const LOCK: Duration = Duration::from_secs(10);
-
-/// Where an agent on a state folder listens.
-pub fn socket(folder: &Path) -> PathBuf {
-    folder.join("agent.sock")
-}
 
 /// The right to be the one agent on a state folder, and its socket.
 #[derive(Debug)]

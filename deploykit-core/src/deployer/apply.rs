@@ -91,44 +91,33 @@ async fn become_target(
             kept_volumes: Vec::new(),
         });
     };
+    let unfinished = |failure: Failure, what: &str, cause: Error| {
+        let message = format!(
+            "revision {number} failed ({}), {what}: {}; run it again to converge",
+            failure.message,
+            cause.message()
+        );
+        Error::new(cause.kind(), OPERATION, message)
+            .on(deployer.backend.name())
+            .with("app", &plan.app)
+            .with_diagnoses(failure.diagnoses)
+            .because(cause)
+    };
     let outcome =
         Outcome::Failed { message: failure.message.clone(), diagnoses: failure.diagnoses.clone() };
     if let Err(error) = attempt.finish(&mut written, outcome).await {
-        return Err(unfinished(deployer, number, failure, "which could not be recorded", error)
-            .with("app", &plan.app));
+        return Err(unfinished(failure, "which could not be recorded", error));
     }
     let aftermath = match attempt.after_failure(number, target, &failure).await {
         Ok(aftermath) => aftermath,
         Err(error) if error.kind() == ErrorKind::Conflict => return Err(error),
-        Err(error) => {
-            return Err(unfinished(deployer, number, failure, "and was not rolled back", error)
-                .with("app", &plan.app));
-        }
+        Err(error) => return Err(unfinished(failure, "and was not rolled back", error)),
     };
     let message = format!("revision {number} failed ({}); {aftermath}", failure.message);
     Err(Error::new(ErrorKind::Failed, OPERATION, message)
         .on(deployer.backend.name())
         .with("app", &plan.app)
         .with_diagnoses(failure.diagnoses))
-}
-
-/// What has failed, where what was to be done about it could not be either.
-fn unfinished(
-    deployer: &Deployer,
-    number: u64,
-    failure: Failure,
-    what: &str,
-    cause: Error,
-) -> Error {
-    let message = format!(
-        "revision {number} failed ({}), {what}: {}; run it again to converge",
-        failure.message,
-        cause.message()
-    );
-    Error::new(cause.kind(), OPERATION, message)
-        .on(deployer.backend.name())
-        .with_diagnoses(failure.diagnoses)
-        .because(cause)
 }
 
 /// A new revision that is being applied.
