@@ -1,6 +1,7 @@
 //! Starting and ending instances.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::models::{
     ContainerCreateBody, ContainerStateStatusEnum as Status, EndpointSettings, HealthConfig,
@@ -28,8 +29,12 @@ pub(crate) const VOLUMES: &str = "/volumes";
 const START: &str = "start an instance";
 /// The CPU shares that the engine gives a whole CPU.
 const SHARES: i64 = 1024;
+/// How long the engine may take to start a container until it is asked anyway: its name is known
+/// before it is reached, and who asks too early is not heard for up to a second, the time between
+/// two questions for an address (RFC 4861, RETRANS_TIMER; the same for ARP).
+const STARTING: Duration = Duration::from_secs(5);
 /// The shortest time between two health checks that the engine takes.
-const SHORTEST: std::time::Duration = std::time::Duration::from_millis(1);
+const SHORTEST: Duration = Duration::from_millis(1);
 
 impl Docker {
     /// Starts an instance; see [`Runtime::start`](deploykit_core::Runtime::start).
@@ -63,7 +68,7 @@ impl Docker {
         }
         // Before it runs: an instance that nobody asks, since a deployer has died in between, would
         // never be ready.
-        self.ask(fence, spec, String::new()).await?;
+        self.ask(fence, spec, None).await?;
         if let Err(cause) = self.engine.api.start_container(name, None).await {
             // It would be found half made by whoever comes next.
             if let Err(error) = self.engine.remove(name).await {
@@ -81,7 +86,7 @@ impl Docker {
         }
         let found = self.engine.api.inspect_container(name, None).await.tried(START)?;
         let start = found.state.and_then(|state| state.started_at).unwrap_or_default();
-        self.ask(fence, spec, start).await
+        self.ask(fence, spec, Some(start)).await
     }
 
     /// Makes the container of an instance, with all that it finds there. Returns whether there was
@@ -198,14 +203,21 @@ impl Docker {
         Ok(mounts)
     }
 
-    /// Tells the keeper, and the proxy of its service, how the instance is reached.
-    async fn ask(&self, fence: &Fence, spec: &InstanceSpec, start: String) -> Result<()> {
+    /// Tells the keeper, and the proxy of its service, how the instance is reached, and when it was
+    /// started.
+    async fn ask(&self, fence: &Fence, spec: &InstanceSpec, start: Option<String>) -> Result<()> {
         if spec.template.ports.is_empty() {
             return Ok(());
         }
         let ports = spec.template.ports.iter();
         let ports = ports.map(|port| (port.port, format!("{}:{}", spec.id, port.port))).collect();
-        let target = Target { ports, probes: asked(&spec.template.probes), start };
+        let mut probes = asked(&spec.template.probes);
+        if start.is_none() {
+            for probe in [&mut probes.startup, &mut probes.readiness].into_iter().flatten() {
+                probe.initial_delay = probe.initial_delay.max(STARTING);
+            }
+        }
+        let target = Target { ports, probes, start: start.unwrap_or_default() };
         let app = &fence.app;
         let keeper = self.keepers.get(app).await?.agent;
         let proxy = self.proxy(app, &spec.service);
@@ -299,7 +311,7 @@ fn health_check(probes: &Probes) -> HealthConfig {
         // That of the image is no question of the app's.
         return HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() };
     };
-    let nanos = |time: std::time::Duration| i64::try_from(time.max(SHORTEST).as_nanos()).ok();
+    let nanos = |time: Duration| i64::try_from(time.max(SHORTEST).as_nanos()).ok();
     // One command for both: what may fail while it starts is not counted in that time.
     let starting = probes.startup.as_ref().filter(|startup| startup.check == probe.check);
     let start = match starting.filter(|_| probes.readiness.is_some()) {
