@@ -31,6 +31,11 @@ pub struct Observation {
     /// app can have no name for is here under any other text.
     #[serde(default)]
     pub raw: BTreeMap<String, SpecHash>,
+    /// Whether the backend runs something that keeps the state of this app alone, and that goes
+    /// with the last of it. No plan rests on it; a removal that was cut off at its very end is
+    /// known by it.
+    #[serde(default)]
+    pub has_keeper: bool,
 }
 
 /// One process, container or pod.

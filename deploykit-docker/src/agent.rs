@@ -182,22 +182,29 @@ pub(crate) async fn connect(engine: &Engine, container: &str) -> Result<Box<dyn 
     Ok(Box::new(tokio::io::join(StreamReader::new(Box::pin(bytes)), input)))
 }
 
-/// The image of the agents of an app: that of its keeper, once there is one, so that a newer
-/// library or program leaves what runs as it is.
+/// What agents run.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// Where it is, if it is not to be looked for.
+    pub(crate) path: Option<PathBuf>,
+    /// Whether agents that run another one are moved to it.
+    pub(crate) moves: bool,
+}
+
+/// The image of the agents of an app: the one that they have, so that a newer library or program
+/// leaves what runs as it is, unless they are to be moved.
 pub(crate) async fn image(
     engine: &Engine,
     cache: &Cache,
     app: &AppName,
-    named: Option<&PathBuf>,
+    program: &Program,
 ) -> Result<String> {
-    let keeper = engine.api.inspect_container(&names::keeper(app), None).await;
-    let keeper = keeper.optional("look for the keeper")?;
-    if let Some(image) = keeper.and_then(|keeper| keeper.config?.image)
-        && engine.api.inspect_image(&image).await.optional("look for the agent's image")?.is_some()
+    if !program.moves
+        && let Some(image) = pinned(engine, app).await?
     {
         return Ok(image);
     }
-    let program = deploykit_agent::binary::find(named.map(PathBuf::as_path)).await?;
+    let program = deploykit_agent::binary::find(program.path.as_deref()).await?;
     let recipe = move || {
         let platform = Recipe::binary(&program)?.platform;
         let mut recipe = Recipe::scratch(platform).copy(&program, PROGRAM)?;
@@ -205,4 +212,15 @@ pub(crate) async fn image(
         recipe.folder(STATE, 0o700, (0, 0))
     };
     images::load(engine, cache, app, TAG, recipe).await.map(|(name, _)| name)
+}
+
+/// The image of the agents that are there: the keeper's, or what is left of one that somebody has
+/// removed.
+async fn pinned(engine: &Engine, app: &AppName) -> Result<Option<String>> {
+    let keeper = names::keeper(app);
+    let keeper =
+        async { engine.api.inspect_container(&keeper, None).await.optional("look for the keeper") };
+    let (keeper, mut there) = tokio::try_join!(keeper, images::of_agents(engine, app))?;
+    let keepers = keeper.and_then(|keeper| keeper.config?.image);
+    Ok(keepers.filter(|image| there.contains(image)).or_else(|| there.pop()))
 }

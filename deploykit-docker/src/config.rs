@@ -23,6 +23,10 @@ pub struct DockerConfig {
     /// The program `deploykit-agent`. Absent, it is what `DEPLOYKIT_AGENT` names, or is looked for
     /// beside this program and on `PATH`.
     pub agent: Option<PathBuf>,
+    /// Whether the agents of an app are moved to that program by the next change of the app. By
+    /// default they stay what they were made as, so that a newer library or program alone changes
+    /// nothing. A service's proxy is made anew then: its address does not answer for a moment.
+    pub move_agents: bool,
     /// The address of the engine's machine that public ports are published on, and at which they
     /// are reported.
     pub publish: String,
@@ -77,7 +81,8 @@ impl std::fmt::Display for Host {
 
 /// The forms of a URL.
 pub(crate) const FORMS: &str = "docker:// (as the docker command finds it), docker:///PATH/TO/SOCKET, \
-     docker://HOST:PORT, docker://ssh/[USER@]HOST or docker://context/NAME";
+     docker://HOST:PORT, docker://ssh/[USER@]HOST or docker://context/NAME; with ?agents=move, agents are \
+     moved to this program";
 
 impl DockerConfig {
     /// The engine at `host`. Public ports are published on 127.0.0.1 where the engine is of this
@@ -98,12 +103,14 @@ impl DockerConfig {
         });
         let buildkit = std::env::var("DOCKER_BUILDKIT");
         let buildkit = !buildkit.is_ok_and(|word| matches!(&*word, "0" | "false"));
-        Self { host, agent: None, publish, keys: base.join("deploykit/keys"), buildkit }
+        let keys = base.join("deploykit/keys");
+        Self { host, agent: None, move_agents: false, publish, keys, buildkit }
     }
 
     /// From `docker://` (`DOCKER_HOST`, else the current context of the docker command, else its
     /// default socket), `docker:///path/to/socket`, `docker://host:port`,
-    /// `docker://ssh/[user@]host` or `docker://context/name`.
+    /// `docker://ssh/[user@]host` or `docker://context/name`, each followed by `?agents=move` where
+    /// [agents are moved](Self::move_agents).
     ///
     /// # Errors
     /// `Invalid` where it is none of these; `NotFound` where there is no such context.
@@ -113,6 +120,11 @@ impl DockerConfig {
             Error::invalid("open the docker backend", vec![problem]).on(BACKEND)
         };
         let rest = url.strip_prefix("docker://").ok_or_else(bad)?;
+        let (rest, move_agents) = match rest.split_once('?') {
+            Some((rest, "agents=move")) => (rest, true),
+            Some(_) => return Err(bad()),
+            None => (rest, false),
+        };
         let host = match rest.split_once('/') {
             None if rest.is_empty() => crate::context::current()?,
             None if rest.contains(':') => Host::Tcp(rest.to_owned()),
@@ -121,7 +133,7 @@ impl DockerConfig {
             Some(("context", name)) if !name.is_empty() => crate::context::named(name)?,
             _ => return Err(bad()),
         };
-        Ok(Self::new(host))
+        Ok(Self::new(host).move_agents(move_agents))
     }
 
     /// Sets the folder of keys. Default `$XDG_CONFIG_HOME/deploykit/keys` (`~/.config` where that
@@ -134,6 +146,12 @@ impl DockerConfig {
     /// Sets whether BuildKit builds.
     pub fn buildkit(mut self, buildkit: bool) -> Self {
         self.buildkit = buildkit;
+        self
+    }
+
+    /// Sets whether agents are moved to this program.
+    pub fn move_agents(mut self, move_agents: bool) -> Self {
+        self.move_agents = move_agents;
         self
     }
 

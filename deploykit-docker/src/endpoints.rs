@@ -61,11 +61,16 @@ impl Docker {
         let (exists, mut there) = (found.is_some(), false);
         if let Some(found) = found {
             let running = found.state.and_then(|state| state.running).unwrap_or(false);
-            let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+            let config = found.config.unwrap_or_default();
+            let (image, labels) = (config.image, config.labels.unwrap_or_default());
             if !names::are_ours(&labels, app) {
                 return Err(crate::keeper::foreign("container", &name));
             }
             there = running && labels.get(names::HASH).map(String::as_str) == Some(hash.as_str());
+            if self.program.moves {
+                let agents = agent::image(&self.engine, &self.cache, app, &self.program).await?;
+                there &= image == Some(agents);
+            }
             if there && !known.targets.contains_key(&mark) {
                 return self.serve(fence, spec).await;
             }
@@ -113,7 +118,7 @@ impl Docker {
         hash: &SpecHash,
         before: &[EndpointPort],
     ) -> Result<()> {
-        let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref()).await?;
+        let image = agent::image(&self.engine, &self.cache, app, &self.program).await?;
         let name = names::proxy(app, &spec.service);
         let network = names::app_network(app);
         self.engine.ensure_network(app, &network, &[]).await?;

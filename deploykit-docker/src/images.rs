@@ -157,14 +157,24 @@ pub(crate) async fn collect(of: &Engine, app: &AppName, kept: &[ResolvedApp]) ->
         .flat_map(|app| app.images.values())
         .map(|image| of_container(app, image))
         .collect();
-    let agent = name(app, crate::agent::TAG);
-    remove(of, app, |name| !wanted.contains(name) && !name.starts_with(&agent)).await
+    remove(of, app, |name| !wanted.contains(name) && !is_of_agents(app, name)).await
 }
 
-/// Removes the images of an app's agents. What somebody else prepares meanwhile stays.
-pub(crate) async fn collect_agents(of: &Engine, app: &AppName) -> Result<()> {
-    let agent = name(app, crate::agent::TAG);
-    remove(of, app, |name| name.starts_with(&agent)).await
+/// Removes the images of an app's agents but one that is kept. What runs, and what somebody else
+/// prepares meanwhile, stays.
+pub(crate) async fn collect_agents(of: &Engine, app: &AppName, kept: Option<&str>) -> Result<()> {
+    remove(of, app, |name| is_of_agents(app, name) && Some(&**name) != kept).await
+}
+
+/// The images of an app's agents.
+pub(crate) async fn of_agents(of: &Engine, app: &AppName) -> Result<Vec<String>> {
+    let mut names = built(of, app).await?;
+    names.retain(|name| is_of_agents(app, name));
+    Ok(names)
+}
+
+fn is_of_agents(app: &AppName, image: &str) -> bool {
+    image.starts_with(&name(app, crate::agent::TAG))
 }
 
 /// What engines say of an image that is removed while they look at it.
@@ -172,8 +182,8 @@ fn gone(cause: &bollard::errors::Error) -> bool {
     cause.to_string().contains("unrecognized image ID")
 }
 
-async fn remove(of: &Engine, app: &AppName, unused: impl Fn(&String) -> bool) -> Result<()> {
-    const COLLECT: &str = "remove unused images";
+/// The names of what has been built for an app.
+async fn built(of: &Engine, app: &AppName) -> Result<Vec<String>> {
     let filters = [("reference".to_owned(), vec![names::repository(app)])].into();
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let mut tries = 1;
@@ -181,11 +191,15 @@ async fn remove(of: &Engine, app: &AppName, unused: impl Fn(&String) -> bool) ->
         match of.api.list_images(Some(options.clone())).await {
             // One that somebody else removes at the same moment fails the whole list.
             Err(cause) if gone(&cause) && tries < LISTS => tries += 1,
-            listed => break listed.tried(COLLECT)?,
+            listed => break listed.tried("list the app's images")?,
         }
     };
-    let unused = found.into_iter().flat_map(|image| image.repo_tags).filter(unused);
-    for name in unused {
+    Ok(found.into_iter().flat_map(|image| image.repo_tags).collect())
+}
+
+async fn remove(of: &Engine, app: &AppName, unused: impl Fn(&String) -> bool) -> Result<()> {
+    const COLLECT: &str = "remove unused images";
+    for name in built(of, app).await?.into_iter().filter(unused) {
         let options = RemoveImageOptionsBuilder::new().build();
         match of.api.remove_image(&name, Some(options), None).await {
             Ok(_) => {}

@@ -22,7 +22,7 @@ use futures_util::future::join;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
-use crate::agent::{self, STATE};
+use crate::agent::{self, Program, STATE};
 use crate::engine::Engine;
 use crate::error::{Mapped as _, error, status};
 use crate::images::{self, Cache};
@@ -31,6 +31,7 @@ use crate::networks;
 
 /// The operation of the error that tells that an app has no keeper.
 const REACH: &str = "reach the keeper of the app";
+const MOVE: &str = "move the keeper to another program";
 const REMOVE: &str = "remove the keeper of the app";
 
 /// How often, and how long apart, the end of somebody else's removal is waited for.
@@ -44,7 +45,7 @@ const FREE: Duration = Duration::from_secs(10);
 pub(crate) struct Keepers {
     engine: Engine,
     cache: Cache,
-    program: Option<PathBuf>,
+    program: Program,
     keys: PathBuf,
     known: Arc<Mutex<HashMap<AppName, Keeper>>>,
     /// One keeper is made at a time.
@@ -60,12 +61,7 @@ pub(crate) struct Keeper {
 }
 
 impl Keepers {
-    pub(crate) fn new(
-        engine: Engine,
-        cache: Cache,
-        program: Option<PathBuf>,
-        keys: PathBuf,
-    ) -> Self {
+    pub(crate) fn new(engine: Engine, cache: Cache, program: Program, keys: PathBuf) -> Self {
         Self { engine, cache, program, keys, known: Arc::default(), making: Arc::default() }
     }
 
@@ -167,7 +163,7 @@ impl Keepers {
             let _ = self.engine.api.remove_network(&network).await;
             return Err(missing(app));
         }
-        let image = agent::image(&self.engine, &self.cache, app, self.program.as_ref());
+        let image = agent::image(&self.engine, &self.cache, app, &self.program);
         let image = match new {
             // Both take a while. Somebody may remove it yet, so it is looked for again below.
             true => {
@@ -213,6 +209,28 @@ impl Keepers {
         networks::join_keeper(&self.engine, app).await
     }
 
+    /// Makes the keeper anew where its program is to be another one. Its state is in a volume, and
+    /// so is whose the lock is.
+    async fn move_program(&self, app: &AppName) -> Result<()> {
+        let name = names::keeper(app);
+        let Some(found) = self.engine.api.inspect_container(&name, None).await.optional(MOVE)?
+        else {
+            return Ok(());
+        };
+        let config = found.config.unwrap_or_default();
+        let image = agent::image(&self.engine, &self.cache, app, &self.program).await?;
+        if config.image == Some(image) || !names::are_ours(&config.labels.unwrap_or_default(), app)
+        {
+            return Ok(());
+        }
+        {
+            let _making = self.making.lock().await;
+            self.known().remove(app);
+            self.engine.remove(&name).await?;
+        }
+        self.start(app, false).await
+    }
+
     /// What the volume of a keeper was marked with by who made it.
     async fn made_as(&self, app: &AppName) -> Result<Option<String>> {
         let found = self.engine.api.inspect_volume(&names::state(app)).await.optional(REACH)?;
@@ -243,7 +261,7 @@ impl Keepers {
         };
         for _ in 0..LOOKS {
             if self.try_remove(app).await? {
-                return images::collect_agents(&self.engine, app).await;
+                return Ok(());
             }
             // Who only looks has brought it back, from another process; who writes is seen by it.
             tracing::debug!(%app, "the keeper is back, and is removed once more");
@@ -277,8 +295,10 @@ impl Keepers {
         self.remove_around(app).await
     }
 
-    /// Removes what a keeper without a container had. Returns whether there is none again.
+    /// Removes what a keeper without a container had; the network last: by that it is known that a
+    /// removal was cut off. Returns whether there is none again.
     async fn remove_around(&self, app: &AppName) -> Result<bool> {
+        images::collect_agents(&self.engine, app, None).await?;
         let options = RemoveVolumeOptionsBuilder::new().build();
         match self.engine.api.remove_volume(&names::state(app), Some(options)).await {
             // It is in use.
@@ -381,6 +401,9 @@ impl StateStore for Keepers {
     }
 
     async fn acquire(&self, app: &AppName, holder: &str, ttl: Duration) -> Result<Lease> {
+        if self.program.moves {
+            self.move_program(app).await?;
+        }
         let until = Instant::now() + PAUSE * LOOKS;
         loop {
             let acquired =

@@ -39,12 +39,13 @@ impl Engine {
     }
 
     /// Looks at everything of an app. `health` is what its keeper knows of its instances, and
-    /// `routed` of its endpoints.
+    /// `routed` of its endpoints; `agents` is the image that those shall have which are to be moved.
     pub(crate) async fn observe(
         &self,
         app: &AppName,
         health: &BTreeMap<String, TargetReport>,
         routed: &BTreeMap<ServiceName, BTreeSet<String>>,
+        agents: Option<&str>,
     ) -> Result<Observation> {
         let filters = names::of(app, None);
         let networks = ListNetworksOptionsBuilder::new().filters(&filters).build();
@@ -73,18 +74,29 @@ impl Engine {
             .iter()
             .filter(|c| role(c, Role::Proxy))
             .filter(is_running)
-            .filter_map(|c| endpoint(&labels(c), routed))
+            .filter_map(|c| {
+                let mut found = endpoint(&labels(c), routed)?;
+                if agents.is_some() && c.image.as_deref() != agents {
+                    found.1.hash = SpecHash::from_text("");
+                }
+                Some(found)
+            })
             .collect();
         let named = |labels: &HashMap<String, String>| labels.get(names::NAME).cloned();
         let networks = networks.tried(OBSERVE)?;
-        let networks = networks.iter().filter_map(|n| named(n.labels.as_ref()?));
         let volumes = volumes.tried(OBSERVE)?.volumes.unwrap_or_default();
+        // The network goes last.
+        let (state, network) = (names::state(app), names::app_network(app));
+        let has_keeper = volumes.iter().any(|v| v.name == state)
+            || networks.iter().any(|n| n.name.as_deref() == Some(&network));
+        let networks = networks.iter().filter_map(|n| named(n.labels.as_ref()?));
         let volumes = volumes.iter().filter_map(|v| named(&v.labels));
         Ok(Observation {
             instances,
             endpoints,
             volumes: volumes.filter_map(|name| name.parse().ok()).collect(),
             networks: networks.filter_map(|name| name.parse().ok()).collect(),
+            has_keeper,
             ..Observation::default()
         })
     }

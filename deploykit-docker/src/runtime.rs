@@ -1,7 +1,6 @@
 //! The backend as core sees it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use deploykit_core::{
 };
 use futures_util::stream::BoxStream;
 
+use crate::agent::{self, Program};
 use crate::config::DockerConfig;
 use crate::endpoints::is_unsettled;
 use crate::engine::Engine;
@@ -60,7 +60,7 @@ pub fn capabilities() -> Capabilities {
 pub struct Docker {
     pub(crate) engine: Engine,
     pub(crate) cache: Cache,
-    pub(crate) program: Option<PathBuf>,
+    pub(crate) program: Program,
     pub(crate) publish: String,
     pub(crate) buildkit: bool,
     pub(crate) keepers: Keepers,
@@ -85,7 +85,7 @@ impl Docker {
     pub async fn open(config: DockerConfig) -> Result<Self> {
         let engine = Engine::open(&config.host).await?;
         let cache = Cache::new();
-        let program = config.agent.clone();
+        let program = Program { path: config.agent, moves: config.move_agents };
         let keepers = Keepers::new(engine.clone(), cache.clone(), program.clone(), config.keys);
         Ok(Self {
             engine,
@@ -151,7 +151,11 @@ impl Runtime for Docker {
             routed = self.routed(app, &again).await;
             known = again;
         }
-        self.engine.observe(app, &known.targets, &routed).await
+        let agents = match self.program.moves {
+            true => Some(agent::image(&self.engine, &self.cache, app, &self.program).await?),
+            false => None,
+        };
+        self.engine.observe(app, &known.targets, &routed, agents.as_deref()).await
     }
 
     async fn watch(&self, app: &AppName) -> Result<BoxStream<'static, Result<()>>> {
@@ -218,6 +222,10 @@ impl Runtime for Docker {
     async fn collect(&self, fence: &Fence, kept: &[ResolvedApp]) -> Result<()> {
         self.collect_secrets(&fence.app).await?;
         networks::collect(&self.engine, &fence.app).await?;
+        if self.program.moves {
+            let agents = agent::image(&self.engine, &self.cache, &fence.app, &self.program).await?;
+            images::collect_agents(&self.engine, &fence.app, Some(&agents)).await?;
+        }
         images::collect(&self.engine, &fence.app, kept).await
     }
 

@@ -193,7 +193,7 @@ fn killed(host: Host) {
         None => 1..number("DEPLOYKIT_SEEDS").unwrap_or(SEEDS) + 1,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut struck = 0;
+    let (mut struck, mut failures) = (0, Vec::new());
     let total = seeds.end - seeds.start;
     let mut left = seeds;
     runtime.block_on(async {
@@ -203,10 +203,14 @@ fn killed(host: Host) {
             let deaths: Vec<_> =
                 these.map(|seed| tokio::spawn(one_death(host.clone(), seed))).collect();
             for death in deaths {
-                struck += u64::from(death.await.unwrap());
+                match death.await {
+                    Ok(died) => struck += u64::from(died),
+                    Err(failure) => failures.push(failure.to_string()),
+                }
             }
         }
     });
+    assert_eq!(failures, [] as [String; 0], "of {total}");
     eprintln!("{struck} of {total} deployers died before they were done");
     assert!(struck * 2 >= total, "they were too quick: {struck} of {total}");
 }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use deploykit_core::{
 use deploykit_docker::{DockerConfig, Host};
 use futures_util::StreamExt as _;
 use libtest_mimic::{Arguments, Trial};
+use tokio::sync::Notify;
 
 fn main() -> ExitCode {
     // What is deployed is this program itself.
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         trial("nothing_is_left_after_down", |bed| bed.run(nothing_is_left_after_down)),
         trial("who_looks_brings_nothing_back", |bed| bed.run(who_looks_brings_nothing_back)),
         trial("what_was_removed_by_hand_is_drift", |bed| bed.run(removed_by_hand_is_drift)),
+        trial("agents_stay_what_they_are", |bed| bed.run(agents_stay_what_they_are)),
         trial("names_of_others_are_left_alone", |bed| bed.run(names_of_others_are_left_alone)),
         trial("a_secret_shows_nowhere", |bed| bed.run(a_secret_shows_nowhere)),
         trial("want_of_memory_is_named", |bed| bed.run(want_of_memory_is_named)),
@@ -224,6 +227,52 @@ async fn removed_by_hand_is_drift(bed: Arc<Bed>, deployer: Deployer) {
         deployer.apply(plan, &mut Silent).await.unwrap();
         assert_eq!(bed.all().len(), before, "{role}: {:?}", bed.all());
     }
+}
+
+/// Another program is nobody's change, also where the keeper has to be brought back; services go
+/// on without that. Agents are moved where that is asked for.
+async fn agents_stay_what_they_are(bed: Arc<Bed>, deployer: Deployer) {
+    let app = || bed.app().service(apps::service("web", &image(), "1")).validate().unwrap();
+    up(&deployer, app()).await.unwrap();
+    let status = deployer.status(&bed.app).await.unwrap();
+    let ports = &status.observation.endpoints.values().next().unwrap().ports;
+    let port = ports[0].public.as_ref().unwrap().port;
+    let ours = format!("label=io.deploykit.app={}", bed.app);
+    let agents = |role: &str| {
+        let role = format!("label=io.deploykit.role={role}");
+        let format = ["--filter", &*role, "--format", "{{.Names}} {{.Image}}"];
+        bed.docker(&[&["ps", "--filter", &*ours][..], &format].concat()).remove(0)
+    };
+    let (keeper, proxy) = (agents("keeper"), agents("proxy"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("deploykit-agent");
+    let mut bytes = std::fs::read(common::agent()).unwrap();
+    bytes.extend(b"newer");
+    std::fs::write(&program, bytes).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let config = DockerConfig::new(bed.host.clone()).agent(&program).keys(bed.keys.path());
+    let open = async |config: DockerConfig| {
+        Deployer::new(Arc::new(deploykit_docker::open(config).await.unwrap()))
+    };
+    let newer = open(config.clone()).await;
+    bed.docker(&["rm", "-f", keeper.split(' ').next().unwrap()]);
+    let enough = Arc::new(Notify::new());
+    enough.notify_one();
+    let outcome = common::traffic::send(port, Duration::from_secs(1), enough).await;
+    assert_eq!(outcome.failures, [] as [String; 0], "services go on without their keeper");
+    let same = plan(&newer, app()).await.unwrap();
+    assert!(same.is_empty(), "{same}");
+    assert_eq!((agents("keeper"), agents("proxy")), (keeper.clone(), proxy.clone()));
+
+    let moving = open(config.move_agents(true)).await;
+    let moved = plan(&moving, app()).await.unwrap();
+    assert!(moved.to_string().contains("its endpoint is to be made anew"), "{moved}");
+    moving.apply(moved, &mut Silent).await.unwrap();
+    assert!(agents("keeper") != keeper && agents("proxy") != proxy, "{:?}", bed.all());
+    assert!(plan(&moving, app()).await.unwrap().is_empty(), "it is moved once");
+    let images = bed.docker(&["images", "-q", &format!("deploykit/{}:agent-*", bed.app)]);
+    assert_eq!(images.len(), 1, "what nothing runs is gone");
 }
 
 async fn names_of_others_are_left_alone(bed: Arc<Bed>, deployer: Deployer) {

@@ -49,6 +49,7 @@ pub(crate) async fn observe(cluster: &Cluster, app: &AppName) -> Result<Observat
         controllers,
         schedules: schedules.into_iter().filter_map(schedule).collect(),
         raw,
+        has_keeper: false,
     })
 }
 

@@ -380,6 +380,9 @@ impl Goals<'_> {
             _ => {}
         }
         match (self.target.endpoint(name), endpoint) {
+            (Some(_), Some(there)) if there.hash.as_str().is_empty() => {
+                causes.push("its endpoint is to be made anew".into());
+            }
             (Some(spec), Some(there)) if there.hash != SpecHash::of_endpoint(&spec) => {
                 causes.push("ports changed".into());
             }
@@ -488,7 +491,7 @@ fn removal(
     for goal in rest.chain(data) {
         steps.push(Step { goal, after: services.clone(), causes: Vec::new() });
     }
-    if !steps.is_empty() || newest.is_some() || !seen.raw.is_empty() {
+    if !steps.is_empty() || newest.is_some() || !seen.raw.is_empty() || seen.has_keeper {
         let after = (0..steps.len()).map(|p| (p, Condition::Completed)).collect();
         steps.push(Step { goal: Goal::Collect, after, causes: Vec::new() });
     }
