@@ -36,9 +36,7 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
     let mut applied = None;
     let is_staged = staged::is_staged(&service.update);
     if is_staged && !beside.is_empty() {
-        for config in objects::configs(&part) {
-            work.apply(&config).await?;
-        }
+        work.lay(&part).await?;
         staged::run(&mut rollout, work, &part, (service, &manifests), &beside).await?;
     }
     for manifest in &manifests {
