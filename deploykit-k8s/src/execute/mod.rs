@@ -99,10 +99,26 @@ impl Work<'_> {
         self.delete(&had).await
     }
 
+    /// The object that a manifest stands for, where it is ours. What is new is not looked for by
+    /// itself: it was in no list a moment ago, and what somebody else makes meanwhile is a conflict
+    /// of fields, unless these are to be taken.
+    async fn found(&self, manifest: &Manifest) -> Result<Option<DynamicObject>> {
+        let kind = &manifest.resource.kind;
+        let mut ours = self.view.look(|live| live.keepers(self.name)).await?;
+        ours.extend_from_slice(self.view.beside().await?.of(self.name));
+        let known = ours.iter().any(|o| o.resource.kind == *kind && o.name == manifest.name);
+        // Each revision of every app is a ConfigMap, too: there are many.
+        let listed = !known && !self.cluster.force && kind != "ConfigMap";
+        if listed && self.view.is_absent(manifest).await {
+            return Ok(None);
+        }
+        self.cluster.found(manifest).await
+    }
+
     /// Applies an object of ours, where the fence is not old.
     async fn apply(&self, manifest: &Manifest) -> Result<DynamicObject> {
         not_overtaken(|| async {
-            let mut found = self.cluster.found(manifest).await?;
+            let mut found = self.found(manifest).await?;
             self.cluster.check(&self.context.fence).await?;
             if let Some(old) = found.take_if(|old| objects::is_replaced(manifest, old)) {
                 self.cluster.delete(&manifest.resource, &manifest.name, old.uid()).await?;
