@@ -84,9 +84,8 @@ fn loader() -> ServiceBuilder {
 impl Bed {
     /// What the loader has told last.
     async fn told(&self) -> Told {
-        let mut query = LogQuery::default();
-        query.service = Some(ServiceName::new("loader").unwrap());
-        query.tail = Some(1);
+        let service = Some(ServiceName::new("loader").unwrap());
+        let query = LogQuery { service, tail: Some(1), ..LogQuery::default() };
         let mut lines = self.deployer.logs(&self.app, &query).await.unwrap();
         let mut last = Told::default();
         while let Some(line) = lines.next().await {
