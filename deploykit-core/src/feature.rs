@@ -59,12 +59,16 @@ features! {
     Isolation = "isolation";
     /// `placement`.
     Placement = "placement";
+    /// `service_account`.
+    ServiceAccounts = "service_accounts";
     /// Ports that take datagrams.
     Udp = "udp";
     /// `publish: {host_port: …}`.
     HostPorts = "host_ports";
     /// `publish: {route: …}`.
     Routes = "routes";
+    /// `endpoint_mode: dnsrr`.
+    Headless = "headless";
     /// `replicas: global`.
     Global = "global";
     /// `replicas: {autoscale: …}`.
@@ -133,9 +137,13 @@ impl Feature {
             Self::Users => Allowed("instances run as the backend's own user"),
             Self::Isolation => Allowed("every service reaches every other"),
             Self::Placement => Allowed("instances run anywhere"),
+            Self::ServiceAccounts => {
+                Allowed("instances have no account of a cluster, and no token")
+            }
             Self::Udp => Never("use another protocol, or another backend"),
             Self::HostPorts => Allowed("the backend chooses the public address"),
             Self::Routes => Allowed("the backend chooses the public address, without TLS"),
+            Self::Headless => Allowed("its name leads to one address"),
             Self::Global => Allowed("there is one instance"),
             Self::Autoscale => Allowed("there are `min` instances"),
             Self::Schedules => Allowed("the job is left out"),
@@ -183,10 +191,10 @@ impl Capabilities {
     /// backend is never given what it would have to ignore.
     ///
     /// What then holds instead: no limits, the backend's own user, services that all reach each
-    /// other, instances anywhere, a public address of the backend's choice for host ports and
-    /// routes, 1 instance for `global` and `min` for `autoscale`, no scheduled job, instances
-    /// that are started again however they ended, no exec and gRPC probe, a rolling update for
-    /// `blue_green` and `canary`, no raw objects.
+    /// other, instances anywhere and under no account, one address for a service, a public address
+    /// of the backend's choice for host ports and routes, 1 instance for `global` and `min` for
+    /// `autoscale`, no scheduled job, instances that are started again however they ended, no exec
+    /// and gRPC probe, a rolling update for `blue_green` and `canary`, no raw objects.
     pub fn without(&self, mut app: App, allowed: &BTreeSet<Feature>) -> App {
         uses(&mut app, &mut |feature, _| {
             let may = matches!(feature.without(), Without::Allowed(_));
@@ -219,6 +227,7 @@ fn uses(app: &mut App, omit: &mut dyn FnMut(Feature, Path) -> bool) {
             user: &mut job.user,
             networks: &mut job.networks,
             placement: &mut job.placement,
+            service_account: &mut job.service_account,
         };
         shared.uses(&path, omit);
         job.schedule.is_none() || !omit(Feature::Schedules, path.field("schedule"))
@@ -239,6 +248,7 @@ struct Shared<'a> {
     user: &'a mut Option<String>,
     networks: &'a mut BTreeSet<NetworkName>,
     placement: &'a mut Placement,
+    service_account: &'a mut Option<ServiceAccount>,
 }
 
 impl Shared<'_> {
@@ -279,6 +289,11 @@ impl Shared<'_> {
         {
             *self.placement = Placement::default();
         }
+        if self.service_account.is_some()
+            && omit(Feature::ServiceAccounts, path.field("service_account"))
+        {
+            *self.service_account = None;
+        }
     }
 }
 
@@ -290,6 +305,7 @@ fn service_uses(path: &Path, service: &mut Service, omit: &mut dyn FnMut(Feature
         user: &mut service.user,
         networks: &mut service.networks,
         placement: &mut service.placement,
+        service_account: &mut service.service_account,
     };
     shared.uses(path, omit);
     for (index, port) in service.ports.iter_mut().enumerate() {
@@ -307,6 +323,11 @@ fn service_uses(path: &Path, service: &mut Service, omit: &mut dyn FnMut(Feature
         if feature.is_some_and(|(feature, at)| omit(feature, at)) {
             port.publish = Publish::Public;
         }
+    }
+    if service.endpoint_mode == EndpointMode::Dnsrr
+        && omit(Feature::Headless, path.field("endpoint_mode"))
+    {
+        service.endpoint_mode = EndpointMode::Vip;
     }
     let at = path.field("replicas");
     match service.replicas {

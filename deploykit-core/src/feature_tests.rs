@@ -26,6 +26,9 @@ fn sample(feature: Feature) -> (String, &'static str, bool) {
         Feature::Users => (service("user: nobody"), "services.x.user", true),
         Feature::Isolation => ("isolated: true, services: {x: {image: {binary: /x}}}".into(), "isolated", true),
         Feature::Placement => (service("placement: {spread: zone}"), "services.x.placement", true),
+        Feature::ServiceAccounts => {
+            (service("service_account: {token: true}"), "services.x.service_account", true)
+        }
         Feature::Udp => {
             (service("ports: [{port: 53, protocol: udp}]"), "services.x.ports[0].protocol", false)
         }
@@ -37,6 +40,11 @@ fn sample(feature: Feature) -> (String, &'static str, bool) {
         Feature::Routes => (
             service("ports: [{port: 80, protocol: http, publish: {route: {host: a.example}}}]"),
             "services.x.ports[0].publish.route",
+            true,
+        ),
+        Feature::Headless => (
+            service("ports: [{port: 80}], endpoint_mode: dnsrr"),
+            "services.x.endpoint_mode",
             true,
         ),
         Feature::Global => (service("replicas: global"), "services.x.replicas", true),

@@ -79,6 +79,9 @@ pub struct Template {
     /// Where it may run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub placement: Placement,
+    /// The account of its own that it runs under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccount>,
     /// The signal that asks it to end.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stop_signal: Signal,
@@ -106,6 +109,9 @@ pub struct EndpointSpec {
     pub service: ServiceName,
     /// Its ports.
     pub ports: Vec<Port>,
+    /// What its name leads to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mode: EndpointMode,
     /// The version of each secret that is the certificate of one of its routes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub certificates: BTreeMap<SecretName, u64>,
@@ -114,7 +120,7 @@ pub struct EndpointSpec {
 impl EndpointSpec {
     /// An endpoint of these ports, with no certificate.
     pub fn new(service: ServiceName, ports: Vec<Port>) -> Self {
-        Self { service, ports, certificates: BTreeMap::new() }
+        Self { service, ports, mode: EndpointMode::Vip, certificates: BTreeMap::new() }
     }
 }
 
@@ -180,6 +186,7 @@ impl ResolvedApp {
             reaches: self.app.isolated.then(|| workload.connects_to.clone()),
             networks: workload.networks.clone(),
             placement: workload.placement.clone(),
+            service_account: workload.service_account,
             stop_signal: workload.stop_signal,
             stop_grace: workload.stop_grace,
             restart: service.map_or(RestartPolicy::Never, |s| s.restart),
@@ -200,6 +207,7 @@ impl ResolvedApp {
         let spec = EndpointSpec {
             service: name.clone(),
             ports: service.ports.clone(),
+            mode: service.endpoint_mode,
             certificates: service.ports.iter().filter_map(certificate).collect(),
         };
         (!service.ports.is_empty()).then_some(spec)

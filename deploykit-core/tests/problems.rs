@@ -114,6 +114,24 @@ services:
 }
 
 #[test]
+fn a_name_that_leads_to_instances_without_a_port_or_with_a_published_one() {
+    assert_eq!(
+        of_web("endpoint_mode: dnsrr"),
+        [
+            "services.web.endpoint_mode: it has no port that its name could lead to (declare one under \
+          ports, or remove it)"
+        ]
+    );
+    assert_eq!(
+        of_web("endpoint_mode: dnsrr, ports: [{port: 80}, {name: a, port: 81, publish: public}]"),
+        [
+            "services.web.ports[1].publish: its name leads to each instance, and a published port to \
+          any of them (publish it by another service, or remove `endpoint_mode: dnsrr`)"
+        ]
+    );
+}
+
+#[test]
 fn a_port_given_twice() {
     assert_eq!(
         of_web(
@@ -233,8 +251,8 @@ jobs:
     let error = App::from_yaml(yaml).unwrap_err().to_string();
     let name = "use 1 to 40 of a-z, 0-9 and -, beginning with a letter and not ending in -";
     let fields = "known: image, command, args, env, workdir, user, resources, mounts, depends_on, \
-                  connects_to, networks, placement, stop_signal, stop_grace, labels, replicas, ports, \
-                  probes, update, restart";
+                  connects_to, networks, placement, service_account, stop_signal, stop_grace, labels, \
+                  replicas, ports, endpoint_mode, probes, update, restart";
     let lines = [
         "read the app: 11 problems".to_owned(),
         format!("  - name: `Blog` is not a name: it contains `B`; {name}"),

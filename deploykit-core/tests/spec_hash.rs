@@ -91,6 +91,7 @@ fn everything() -> Template {
             constraints: BTreeMap::from([("disk".into(), "ssd".into())]),
             spread: Some("zone".into()),
         },
+        service_account: Some(ServiceAccount { token: true }),
         stop_signal: Signal::Int,
         stop_grace: Duration::from_millis(2500),
         restart: RestartPolicy::OnFailure,
@@ -113,9 +114,20 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spec_hash")
 }
 
+/// What there was when the first files were written.
+fn everything_then() -> Template {
+    Template { service_account: None, ..everything() }
+}
+
 #[test]
 fn hashes_are_those_that_were_written_down() {
-    for (name, template) in [("minimal", minimal()), ("web", web()), ("everything", everything())] {
+    let all = [
+        ("minimal", minimal()),
+        ("web", web()),
+        ("everything", everything_then()),
+        ("everything_with_account", everything()),
+    ];
+    for (name, template) in all {
         let file = golden().join(format!("{name}.json"));
         if !file.exists() && std::env::var_os("UPDATE_GOLDEN").is_some() {
             let value = json!({"hash": SpecHash::of(&template), "template": template});

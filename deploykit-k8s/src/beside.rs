@@ -9,7 +9,7 @@ use futures_util::future::{try_join, try_join_all};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
@@ -54,6 +54,7 @@ impl Beside {
             ApiResource::erase::<HorizontalPodAutoscaler>(&()),
             ApiResource::erase::<PodDisruptionBudget>(&()),
             ApiResource::erase::<Service>(&()),
+            ApiResource::erase::<ServiceAccount>(&()),
             ApiResource::erase::<NetworkPolicy>(&()),
         ];
         let params = ListParams::default().labels(selector);

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
@@ -89,6 +89,7 @@ async fn live(cluster: &Cluster, app: &AppName) -> Result<Live> {
     let kinds = [
         ApiResource::erase::<ConfigMap>(&()),
         ApiResource::erase::<Service>(&()),
+        ApiResource::erase::<ServiceAccount>(&()),
         ApiResource::erase::<Deployment>(&()),
         ApiResource::erase::<StatefulSet>(&()),
         ApiResource::erase::<DaemonSet>(&()),
@@ -146,6 +147,9 @@ async fn look(
         if let Some(revision) = now.labels().get(labels::REVISION) {
             // Of the app's last change, which need not have been one of this object.
             manifest.value["metadata"]["labels"][labels::REVISION] = revision.as_str().into();
+        }
+        if objects::is_replaced(&manifest, now) {
+            return Ok(Some(format!("differs: {object} in spec.clusterIP")));
         }
         if owned::is_applied(&manifest, now) {
             return Ok(None);

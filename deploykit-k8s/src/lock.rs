@@ -15,8 +15,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::{Timestamp, fmt::rfc2822};
 use kube::api::{GetParams, ListParams, PostParams};
 use kube::client::Body;
-use kube::core::{ApiResource, Request, Status};
+use kube::core::{ApiResource, ObjectList, Request, Status};
 use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
 use crate::cluster::{Cluster, lost_race};
 use crate::error::{client, error};
@@ -38,6 +39,15 @@ struct Seen {
 }
 
 impl Seen {
+    fn new(object: LeaseObject, now: Option<Timestamp>) -> Self {
+        let writes = object.metadata.managed_fields.iter().flatten();
+        let changed = writes.filter_map(|entry| Some(entry.time.as_ref()?.0)).max();
+        let age = now.zip(changed).map(|(now, changed)| {
+            Duration::try_from(now.duration_since(changed)).unwrap_or_default()
+        });
+        Self { object, age }
+    }
+
     fn holder(&self) -> Option<&str> {
         let spec = self.object.spec.as_ref()?;
         spec.holder_identity.as_deref().filter(|holder| !holder.is_empty())
@@ -80,11 +90,22 @@ fn taken_over(app: &AppName) -> Error {
 }
 
 impl Cluster {
-    async fn read_lock(&self, app: &AppName) -> Result<Option<Seen>> {
+    /// Asks for a lock: for the object, or for the list of it. Returns what is answered, and when
+    /// by the API server's clock; nothing where there is no such object.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        app: &AppName,
+        list: bool,
+    ) -> Result<Option<(T, Option<Timestamp>)>> {
         let operation = "read the deploy lock";
+        let name = name(app);
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        let path = Request::new(LeaseObject::url_path(&(), Some(&self.namespace)));
         let answer = self.again(operation, || async {
-            let path = LeaseObject::url_path(&(), Some(&self.namespace));
-            let request = Request::new(path).get(&name(app), &GetParams::default());
+            let request = match list {
+                true => path.list(&params),
+                false => path.get(&name, &GetParams::default()),
+            };
             let request = request.map_err(kube::Error::BuildRequest)?;
             let answer = self.client.send(request.map(Body::from)).await?;
             let now = answer.headers().get("date").and_then(|date| date.to_str().ok());
@@ -101,14 +122,25 @@ impl Cluster {
         if code.as_u16() == 404 {
             return Ok(None);
         }
-        let object: LeaseObject = serde_json::from_slice(&bytes)
+        let read = serde_json::from_slice(&bytes)
             .map_err(|source| client(operation)(kube::Error::SerdeError(source)))?;
-        let writes = object.metadata.managed_fields.iter().flatten();
-        let changed = writes.filter_map(|entry| Some(entry.time.as_ref()?.0)).max();
-        let age = now.zip(changed).map(|(now, changed)| {
-            Duration::try_from(now.duration_since(changed)).unwrap_or_default()
-        });
-        Ok(Some(Seen { object, age }))
+        Ok(Some((read, now)))
+    }
+
+    async fn read_lock(&self, app: &AppName) -> Result<Option<Seen>> {
+        Ok(self.ask(app, false).await?.map(|(object, now)| Seen::new(object, now)))
+    }
+
+    /// The lock as it is, and what is then a version as great as any that it has had.
+    async fn find_lock(&self, app: &AppName) -> Result<(Option<Seen>, u64)> {
+        let answer = self.ask::<ObjectList<LeaseObject>>(app, true).await?;
+        let Some((list, now)) = answer else {
+            let message = "the API server knows no Leases";
+            return Err(error(ErrorKind::Unsupported, OPERATION, message));
+        };
+        let version = number(list.metadata.resource_version.as_deref())?;
+        let object = list.items.into_iter().next();
+        Ok((object.map(|object| Seen::new(object, now)), version))
     }
 
     /// A version as great as any that a Lease has had: what stands for that of one which is not there.
@@ -150,7 +182,7 @@ impl Cluster {
         holder: &str,
         ttl: Duration,
     ) -> Result<Lease> {
-        let seen = self.read_lock(app).await?;
+        let (seen, newest) = self.find_lock(app).await?;
         let lease =
             |epoch| Lease { fence: Fence { app: app.clone(), epoch }, holder: holder.to_owned() };
         let api = self.api::<LeaseObject>();
@@ -165,7 +197,7 @@ impl Cluster {
                 done.await.map(|_| lease(epoch))
             }
             None => {
-                let epoch = self.newest_version(OPERATION).await?;
+                let epoch = newest;
                 let mut object = LeaseObject {
                     metadata: ObjectMeta {
                         name: Some(name(app)),

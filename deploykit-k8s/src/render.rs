@@ -73,7 +73,7 @@ fn manifests(config: &K8sConfig, target: &ResolvedApp) -> Result<Vec<Manifest>> 
     let mut all: Vec<Manifest> = objects::raw(&target.app).into_iter().chain(claims).collect();
     for name in target.app.jobs.keys() {
         let part = Part::new(config, target, name, 1)?;
-        all.extend(objects::configs(&part));
+        all.extend(objects::beneath(&part));
         all.push(match target.schedule(name) {
             Some(schedule) => objects::schedule(&part, &schedule)?,
             None => objects::job(&part, part.hash.short())?,

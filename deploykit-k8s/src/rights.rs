@@ -42,6 +42,7 @@ const NEEDED: &[(&str, &str, &[&str])] = &[
     ("", "configmaps", STORE),
     ("", "secrets", &["get", "list", "create", "delete"]),
     ("", "services", OWN),
+    ("", "serviceaccounts", OWN),
     ("", "persistentvolumeclaims", OWN),
     ("", "pods", WATCH),
     ("", "pods/log", &["get"]),

@@ -13,21 +13,32 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::core::ApiResource;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, OwnedRwLockReadGuard, RwLock, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::beside::{Beside, Object};
 use crate::cluster::Cluster;
 use crate::error::{client, error};
 use crate::labels;
+use crate::objects::Manifest;
 use crate::watch::settings;
 
 const OPERATION: &str = "watch the app";
 /// How long the first look may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long what keeps instances waits for what others need before theirs.
+const LAYING: Duration = Duration::from_secs(1);
+/// How long it is believed that nothing of a name is there.
+const BELIEVED: Duration = Duration::from_secs(5);
+/// How many objects of a kind are listed for that. Where there are more, each is looked for.
+const NAMES: u32 = 500;
 
 /// The objects that a watch tells of, by their names.
 #[derive(Debug)]
@@ -169,6 +180,9 @@ impl Live {
     }
 }
 
+/// All names of a kind in the namespace, and when they were listed; nothing where that is not known.
+type Names = Option<(Instant, BTreeSet<String>)>;
+
 /// See the [module](self).
 pub(crate) struct View {
     cluster: Cluster,
@@ -177,6 +191,8 @@ pub(crate) struct View {
     /// Told of when a list is whole, or a watch has failed.
     listed: watch::Receiver<()>,
     beside: OnceCell<Beside>,
+    names: Mutex<HashMap<String, Arc<OnceCell<Names>>>>,
+    laying: Arc<RwLock<()>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -228,8 +244,9 @@ impl View {
             follow.kind::<DaemonSet>(|live| &mut live.daemon_sets),
             follow.kind::<Job>(|live| &mut live.jobs),
         ];
-        let (cluster, beside) = (cluster.clone(), OnceCell::new());
-        Self { cluster, selector, live, listed, beside, tasks }
+        let (cluster, beside, names) = (cluster.clone(), OnceCell::new(), Mutex::default());
+        let laying = Arc::default();
+        Self { cluster, selector, live, listed, beside, names, laying, tasks }
     }
 
     /// A receiver that tells of each change of a service or job from now on.
@@ -265,6 +282,37 @@ impl View {
     /// What else was there when it was first asked for.
     pub(crate) async fn beside(&self) -> Result<&Beside> {
         self.beside.get_or_try_init(|| Beside::list(&self.cluster, &self.selector)).await
+    }
+
+    /// Held by a step that applies what its instances need before they are made.
+    pub(crate) async fn laying(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.laying).read_owned().await
+    }
+
+    /// Waits a moment until no other step does that: as soon as instances are made, the cluster has
+    /// so much else to do that every answer takes long.
+    pub(crate) async fn laid(&self, laying: Option<OwnedRwLockReadGuard<()>>) {
+        drop(laying);
+        let _ = tokio::time::timeout(LAYING, self.laying.write()).await;
+    }
+
+    /// Whether nothing of that kind and name is there, be it whose it may: told by one list for all
+    /// that is new. What is not known for sure is a no.
+    pub(crate) async fn is_absent(&self, manifest: &Manifest) -> bool {
+        let kind = &manifest.resource;
+        let names = Arc::clone(lock(&self.names).entry(kind.kind.clone()).or_default());
+        let names = names.get_or_init(|| self.list_names(kind)).await;
+        names.as_ref().is_some_and(|(listed, names)| {
+            listed.elapsed() < BELIEVED && !names.contains(&manifest.name)
+        })
+    }
+
+    async fn list_names(&self, kind: &ApiResource) -> Names {
+        let begun = Instant::now();
+        let params = ListParams::default().limit(NAMES);
+        let listed = self.cluster.list_metadata_of(kind, false, &params).await.ok()?;
+        let names: BTreeSet<String> = listed.iter().map(ResourceExt::name_any).collect();
+        (names.len() < NAMES as usize).then_some((begun, names))
     }
 }
 

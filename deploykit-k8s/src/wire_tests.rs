@@ -204,19 +204,20 @@ impl Wire {
 
     /// Applies an object, which may be done twice.
     async fn apply(&self) -> Result<(), Error> {
-        let manifest = Manifest {
-            resource: ApiResource::erase::<ConfigMap>(&()),
-            wide: false,
-            name: "one".into(),
-            value: json!({
-                "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "one" },
-            }),
-        };
-        self.cluster.apply(&manifest, None, false).await.map(drop)
+        self.cluster.apply(&manifest("one"), None, false).await.map(drop)
     }
 
     fn view(&self) -> Arc<View> {
         Views::default().of(&self.cluster, &fence())
+    }
+}
+
+fn manifest(name: &str) -> Manifest {
+    Manifest {
+        resource: ApiResource::erase::<ConfigMap>(&()),
+        wide: false,
+        name: name.into(),
+        value: json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } }),
     }
 }
 
@@ -392,10 +393,8 @@ async fn the_lock_is_read_again_from_a_server_that_stumbles() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_another_was_first_to_take_is_not_taken() {
+    // There is none when it is looked for.
     let wire = wire(|asked| match asked.method {
-        Method::GET if asked.path.ends_with("/leases/deploykit.shop") && asked.before == 0 => {
-            Some(refusal(404, "NotFound", "there is no such lease"))
-        }
         Method::POST => Some(refusal(409, "AlreadyExists", "the lease exists already")),
         _ => None,
     });
@@ -476,4 +475,40 @@ async fn a_lock_is_renewed_before_what_waits_for_its_turn() {
     tokio::time::timeout(Duration::from_secs(1), renewed).await.unwrap().unwrap();
     assert_eq!(wire.count(Method::PUT, "leases"), 1);
     assert!(wire.count(Method::GET, "pods") < 100, "not all at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_new_is_told_by_one_list_for_a_moment() {
+    let one = json!({ "metadata": { "name": "one", "resourceVersion": "3" } });
+    let wire = wire(move |asked| {
+        let listed = asked.is(Method::GET, "configmaps");
+        listed.then(|| Answer::Json(200, list(4, std::slice::from_ref(&one))))
+    });
+    let view = wire.view();
+    let (a, b, c) = (manifest("a"), manifest("b"), manifest("one"));
+    let (a, b, c) = tokio::join!(view.is_absent(&a), view.is_absent(&b), view.is_absent(&c));
+    assert_eq!((a, b, c), (true, true, false));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(!view.is_absent(&manifest("a")).await, "somebody may have made it meanwhile");
+    assert_eq!(wire.count(Method::GET, "configmaps"), 1);
+    let queries = wire.queries("/configmaps", false);
+    assert!(!queries[0].contains("labelSelector"), "whoever's they are: {queries:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_known_to_be_new_is_looked_for() {
+    let many: Vec<Value> =
+        (0..500).map(|n| json!({ "metadata": { "name": n.to_string() } })).collect();
+    let wire = wire(move |asked| {
+        match (asked.is(Method::GET, "configmaps"), asked.is(Method::GET, "services")) {
+            (true, _) => Some(Answer::Json(200, list(4, &many))),
+            (_, true) => Some(refusal(403, "Forbidden", "no lists")),
+            _ => None,
+        }
+    });
+    let view = wire.view();
+    assert!(!view.is_absent(&manifest("a")).await, "there are more than were listed");
+    let mut service = manifest("a");
+    service.resource = ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&());
+    assert!(!view.is_absent(&service).await, "it cannot be listed");
 }

@@ -174,6 +174,29 @@ fn what_the_model_has_no_word_for() {
 }
 
 #[test]
+fn accounts_and_names_of_instances() {
+    let store = binary("store")
+        .replicas(3)
+        .port(Port::tcp(5432))
+        .endpoint_mode(EndpointMode::Dnsrr)
+        .volume("own")
+        .update(Update::rolling().surge(0).unavailable(1))
+        .service_account(ServiceAccount::default());
+    let token = ServiceAccount { token: true };
+    let backup = Job::build("backup", ImageSpec::binary("target/release/shop"))
+        .schedule("0 4 * * *")
+        .service_account(token);
+    let app = App::build("shop")
+        .volume("own", VolumeScope::PerReplica)
+        .service(store)
+        .service(binary("operator").service_account(token))
+        .job(backup)
+        .validate()
+        .unwrap();
+    check("accounts.yaml", &config(), app);
+}
+
+#[test]
 fn a_raw_object_that_cannot_be_applied_is_refused() {
     let object = |manifest: serde_json::Value, path: &str, what: &str| {
         let app = App::build("shop").service(binary("web")).raw("k8s", "it", manifest);

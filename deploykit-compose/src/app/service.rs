@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use deploykit_core::model::{
-    Check, ExecCheck, OnFailure, Port, Probe, Probes, Protocol, Publish, Replicas, RestartPolicy,
-    Rolling, Service, Strategy, Update,
+    Check, EndpointMode, ExecCheck, OnFailure, Port, Probe, Probes, Protocol, Publish, Replicas,
+    RestartPolicy, Rolling, Service, Strategy, Update,
 };
 
 use crate::yaml::Node;
@@ -20,6 +20,7 @@ impl Converter<'_> {
         let mut service = Service::new(self.image(node, path)?);
         common!(&mut *self, service, node, path);
         service.ports = self.ports(node, path);
+        service.endpoint_mode = self.endpoint_mode(node, path);
         service.probes = self.probes(node);
         service.replicas = self.replicas(node, path);
         service.restart = self.restart(node, path);
@@ -32,6 +33,18 @@ impl Converter<'_> {
             service.update = Update::recreate();
         }
         Some(service)
+    }
+
+    fn endpoint_mode(&mut self, node: &Node, path: &str) -> EndpointMode {
+        let Some(mode) = deploy(node, &["endpoint_mode"]) else { return EndpointMode::Vip };
+        match mode.as_str() {
+            Some("vip") => EndpointMode::Vip,
+            Some("dnsrr") => EndpointMode::Dnsrr,
+            _ => {
+                self.problem(mode.span, path, "the endpoint mode is neither vip nor dnsrr");
+                EndpointMode::Vip
+            }
+        }
     }
 
     fn replicas(&mut self, node: &Node, path: &str) -> Replicas {

@@ -1,9 +1,9 @@
 //! Services and jobs.
 
 use deploykit_core::model::{
-    Check, Condition, ImageBuild, ImageSpec, Job, Mount, OnFailure, Port, Probe, Probes, Protocol,
-    Publish, Replicas, Resources, RestartPolicy, Rolling, Service, ServiceName, Strategy, Update,
-    Workload,
+    Check, Condition, EndpointMode, ImageBuild, ImageSpec, Job, Mount, OnFailure, Port, Probe,
+    Probes, Protocol, Publish, Replicas, Resources, RestartPolicy, Rolling, Service, ServiceName,
+    Strategy, Update, Workload,
 };
 
 use crate::app::BINARY;
@@ -25,6 +25,9 @@ impl Exporter {
             Replicas::Fixed(n) => deploy.set("replicas", Value::Int(n.into())),
             Replicas::Global => deploy.set("mode", text("global")),
             _ => self.problem(format!("{path}.replicas"), "Compose does not scale by itself"),
+        }
+        if service.endpoint_mode == EndpointMode::Dnsrr {
+            deploy.set("endpoint_mode", text("dnsrr"));
         }
         if service.update != Update::default() {
             deploy.put("update_config", self.update(&format!("{path}.update"), &service.update));
@@ -114,6 +117,10 @@ impl Exporter {
         }
         let mut deploy = map();
         deploy.set_some("resources", resources(workload.resources).value);
+        if workload.service_account.is_some() {
+            let path = format!("{path}.service_account");
+            self.problem(path, "Compose has no accounts of a cluster");
+        }
         let placement = workload.placement;
         let constraint = |(name, value): (&String, &String)| {
             Value::String(format!("node.labels.{name}=={value}"))

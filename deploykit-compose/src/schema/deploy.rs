@@ -11,7 +11,7 @@ const HOST: &str = "it gives the container parts of the host, which the model do
 const ROLLBACK: &str = "a rollback is of the whole app, and goes as updates do";
 
 pub(super) const DEPLOY: Object = object(&[
-    allowed("endpoint_mode", Shape::Text, "requests are balanced by the service's proxy"),
+    model("endpoint_mode", Shape::Text, "endpoint_mode"),
     allowed("labels", Shape::Labels, "the model has labels of the service only"),
     model("mode", Shape::Text, "replicas, jobs"),
     inner("placement", Shape::Object(&PLACEMENT)).plain(),

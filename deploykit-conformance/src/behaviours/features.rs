@@ -10,7 +10,7 @@ use crate::test::Test;
 use crate::testapp::WORD;
 
 /// Every feature, with its name.
-const ALL: [(Feature, &str); 21] = [
+const ALL: [(Feature, &str); 23] = [
     (Feature::Executables, "executables"),
     (Feature::Images, "images"),
     (Feature::Dockerfiles, "dockerfiles"),
@@ -18,9 +18,11 @@ const ALL: [(Feature, &str); 21] = [
     (Feature::Users, "users"),
     (Feature::Isolation, "isolation"),
     (Feature::Placement, "placement"),
+    (Feature::ServiceAccounts, "service_accounts"),
     (Feature::Udp, "udp"),
     (Feature::HostPorts, "host_ports"),
     (Feature::Routes, "routes"),
+    (Feature::Headless, "headless"),
     (Feature::Global, "global"),
     (Feature::Autoscale, "autoscale"),
     (Feature::Schedules, "schedules"),
@@ -88,6 +90,7 @@ fn app_with(t: &Test, feature: Feature) -> App {
             web.placement.spread = Some("zone".into());
             return app;
         }
+        Feature::ServiceAccounts => web.service_account(ServiceAccount { token: true }),
         Feature::Udp => web.port(Port::udp(9000).named(PortName::new("udp").unwrap())),
         Feature::HostPorts => {
             let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -98,6 +101,11 @@ fn app_with(t: &Test, feature: Feature) -> App {
             let route = Route { host: "kit.test".into(), path: "/".into(), tls: None };
             let port = Port::http(9000).named(PortName::new("routed").unwrap());
             web.port(port.publish(Publish::Route(route)))
+        }
+        Feature::Headless => {
+            let image = t.image().clone();
+            let web = Service::build("web", image).arg(WORD).port(Port::http(8080));
+            web.readiness(crate::apps::readiness()).endpoint_mode(EndpointMode::Dnsrr)
         }
         Feature::Global => web.global(),
         Feature::Autoscale => {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::try_join;
+
 use super::Deployer;
 use super::order::by_dependency;
 use crate::capability::Capabilities;
@@ -39,8 +41,7 @@ pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
         | Change::Remove { app, .. } => app.clone(),
     };
     let record = deployer.record(&app);
-    let newest = record.newest().await?;
-    let seen = deployer.backend.observe(&app).await?;
+    let (newest, seen) = try_join(record.newest(), deployer.backend.observe(&app)).await?;
     let (cause, target, jobs) = match change {
         Change::Deploy(target) => ("deploy".to_owned(), *target, Jobs::Due),
         Change::Scale { service, replicas, .. } => {

@@ -281,6 +281,12 @@ macro_rules! shared_setters {
                 self
             }
 
+            /// Lets it run under an account of its own in a cluster.
+            pub fn service_account(mut self, account: ServiceAccount) -> Self {
+                self.$field.service_account = Some(account);
+                self
+            }
+
             /// Sets the signal that asks an instance to end.
             pub fn stop_signal(mut self, signal: Signal) -> Self {
                 self.$field.stop_signal = signal;
@@ -350,6 +356,12 @@ impl ServiceBuilder {
     /// Sets how it moves to a new revision.
     pub fn update(mut self, update: Update) -> Self {
         self.service.update = update;
+        self
+    }
+
+    /// Sets what its name leads to.
+    pub fn endpoint_mode(mut self, mode: EndpointMode) -> Self {
+        self.service.endpoint_mode = mode;
         self
     }
 

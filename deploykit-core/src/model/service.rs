@@ -119,6 +119,20 @@ impl JsonSchema for Replicas {
     }
 }
 
+/// What the name of a service leads to. The names are those of
+/// [Compose](https://github.com/compose-spec/compose-spec/blob/main/deploy.md#endpoint_mode).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EndpointMode {
+    /// One address, behind which requests are balanced.
+    #[default]
+    Vip,
+    /// The addresses of all instances that are ready, for callers that choose one themselves; an
+    /// instance with a volume of its own has a name of its own below it, too.
+    Dnsrr,
+}
+
 workload! {
     /// A program that runs in one or more instances until it is removed.
     ///
@@ -136,6 +150,9 @@ workload! {
         /// The ports that it listens on; the first is told to instances as `PORT`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub ports: Vec<Port>,
+        /// What its name leads to.
+        #[serde(default, skip_serializing_if = "workload::is_default")]
+        pub endpoint_mode: EndpointMode,
         /// Questions that tell whether an instance has started, is ready, is alive.
         #[serde(default, skip_serializing_if = "workload::is_default")]
         pub probes: Probes,
@@ -146,7 +163,7 @@ workload! {
         #[serde(default, skip_serializing_if = "workload::is_default")]
         pub restart: RestartPolicy,
     }
-    defaults { replicas, ports, probes, update, restart }
+    defaults { replicas, ports, endpoint_mode, probes, update, restart }
 }
 
 workload! {

@@ -56,6 +56,17 @@ pub struct Placement {
     pub spread: Option<String>,
 }
 
+/// The account that instances run under in a cluster, made for their service or job alone:
+/// [Kubernetes' ServiceAccount](https://kubernetes.io/docs/concepts/security/service-accounts/).
+/// It may do nothing but for what others let it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAccount {
+    /// Whether instances find its token, by which the cluster knows them. Default no.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub token: bool,
+}
+
 /// The signal that asks an instance to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
@@ -108,6 +119,7 @@ pub struct Workload<'a> {
     pub connects_to: &'a BTreeSet<ServiceName>,
     pub networks: &'a BTreeSet<NetworkName>,
     pub placement: &'a Placement,
+    pub service_account: Option<ServiceAccount>,
     pub stop_signal: Signal,
     pub stop_grace: Duration,
     pub labels: &'a BTreeMap<String, String>,
@@ -164,6 +176,9 @@ macro_rules! workload {
             /// Where instances may run.
             #[serde(default, skip_serializing_if = "crate::model::workload::is_default")]
             pub placement: $crate::model::Placement,
+            /// The account of its own that it runs under in a cluster. Absent: that of everybody.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub service_account: Option<$crate::model::ServiceAccount>,
             /// The signal that asks an instance to end. Default SIGTERM.
             #[serde(default, skip_serializing_if = "crate::model::workload::is_default")]
             pub stop_signal: $crate::model::Signal,
@@ -193,6 +208,7 @@ macro_rules! workload {
                     connects_to: Default::default(),
                     networks: Default::default(),
                     placement: Default::default(),
+                    service_account: None,
                     stop_signal: Default::default(),
                     stop_grace: crate::model::workload::ten_seconds(),
                     labels: Default::default(),
@@ -215,6 +231,7 @@ macro_rules! workload {
                     connects_to: &self.connects_to,
                     networks: &self.networks,
                     placement: &self.placement,
+                    service_account: self.service_account,
                     stop_signal: self.stop_signal,
                     stop_grace: self.stop_grace,
                     labels: &self.labels,

@@ -36,9 +36,7 @@ fn ended(job: &Job) -> Option<Result<(), (String, String)>> {
 pub(crate) async fn run(work: &Work<'_>, run: &str) -> Result<()> {
     let part = work.part().await?;
     let manifest = objects::job(&part, run)?;
-    for config in objects::configs(&part) {
-        work.apply(&config).await?;
-    }
+    work.lay(&part).await?;
     let resource = ApiResource::erase::<Job>(&());
     let there = work.cluster.found(&manifest).await?;
     let known = work.cluster.get::<Job>("look for the job", &manifest.name).await?;
@@ -59,7 +57,8 @@ pub(crate) async fn run(work: &Work<'_>, run: &str) -> Result<()> {
     let is_older = |job: &&Arc<Job>| job.labels().get(labels::RUN).is_none_or(|of| of != run);
     let jobs = work.view.look(|live| live.jobs.of(work.name)).await?;
     let older: Vec<Object> = jobs.iter().filter(is_older).map(|job| Object::of(&**job)).collect();
-    work.delete(&older).await
+    work.delete(&older).await?;
+    work.drop_account(&part).await
 }
 
 /// Waits until a Job and its pods are gone.

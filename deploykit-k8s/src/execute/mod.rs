@@ -19,6 +19,7 @@ use deploykit_core::{ErrorKind, Event, InstanceChange, Result, StepContext};
 use futures_util::future::try_join;
 use k8s_openapi::api::apps::v1::{DaemonSetSpec, StatefulSetSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use crate::beside::Object;
@@ -28,7 +29,7 @@ use crate::error::error;
 use crate::images::Images;
 use crate::labels;
 use crate::lock::RACES;
-use crate::objects::{Manifest, Part};
+use crate::objects::{self, Manifest, Part};
 use crate::view::{Live, View};
 
 /// What the steps of one service or job work with.
@@ -80,11 +81,48 @@ impl Work<'_> {
         Ok(part)
     }
 
+    /// Applies what the pods need before they are there.
+    async fn lay(&self, part: &Part<'_>) -> Result<()> {
+        for manifest in objects::beneath(part) {
+            self.apply(&manifest).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the account of a job that runs under its own no more.
+    async fn drop_account(&self, part: &Part<'_>) -> Result<()> {
+        if part.template.service_account.is_some() {
+            return Ok(());
+        }
+        let mut had = self.view.beside().await?.of(self.name).to_vec();
+        had.retain(|object| object.resource.kind == "ServiceAccount");
+        self.delete(&had).await
+    }
+
+    /// The object that a manifest stands for, where it is ours. What is new is not looked for by
+    /// itself: it was in no list a moment ago, and what somebody else makes meanwhile is a conflict
+    /// of fields, unless these are to be taken.
+    async fn found(&self, manifest: &Manifest) -> Result<Option<DynamicObject>> {
+        let kind = &manifest.resource.kind;
+        let mut ours = self.view.look(|live| live.keepers(self.name)).await?;
+        ours.extend_from_slice(self.view.beside().await?.of(self.name));
+        let known = ours.iter().any(|o| o.resource.kind == *kind && o.name == manifest.name);
+        // Each revision of every app is a ConfigMap, too: there are many.
+        let listed = !known && !self.cluster.force && kind != "ConfigMap";
+        if listed && self.view.is_absent(manifest).await {
+            return Ok(None);
+        }
+        self.cluster.found(manifest).await
+    }
+
     /// Applies an object of ours, where the fence is not old.
     async fn apply(&self, manifest: &Manifest) -> Result<DynamicObject> {
         not_overtaken(|| async {
-            let found = self.cluster.found(manifest).await?;
+            let mut found = self.found(manifest).await?;
             self.cluster.check(&self.context.fence).await?;
+            if let Some(old) = found.take_if(|old| objects::is_replaced(manifest, old)) {
+                self.cluster.delete(&manifest.resource, &manifest.name, old.uid()).await?;
+            }
             self.cluster.apply(manifest, found.as_ref(), false).await
         })
         .await

@@ -16,7 +16,7 @@ const ENDING: Duration = Duration::from_secs(120);
 /// How often it is looked anew, for what a watch may have missed.
 const LOOK: Duration = Duration::from_secs(2);
 /// What goes when no instance is left.
-const LAST: [&str; 3] = ["Service", "PodDisruptionBudget", "NetworkPolicy"];
+const LAST: [&str; 4] = ["Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"];
 
 /// Removes everything of a service or job: first what makes instances, then, when these are gone,
 /// the address that they were reached at.

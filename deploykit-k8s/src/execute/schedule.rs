@@ -13,8 +13,7 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
         return work.delete(&had).await;
     };
     let part = work.part().await?;
-    for config in objects::configs(&part) {
-        work.apply(&config).await?;
-    }
-    work.apply(&objects::schedule(&part, &schedule)?).await.map(drop)
+    work.lay(&part).await?;
+    work.apply(&objects::schedule(&part, &schedule)?).await?;
+    work.drop_account(&part).await
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use deploykit_core::model::Replicas;
 use deploykit_core::{ErrorKind, Result};
+use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
 use serde_json::json;
@@ -25,31 +26,28 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
         return Err(error(ErrorKind::Invalid, "roll out", "the revision has no such service")
             .with("service", work.name));
     };
+    let mut laying = Some(work.view.laying().await);
     let mut part = work.part().await?;
     remove_ended(work).await?;
     certificate::ensure(work).await?;
     let beside = staged::place(work, &mut part, &service.update).await?;
     let manifests = objects::service(&part)?;
-    let is_workload = |m: &&Manifest| WORKLOADS.contains(&m.resource.kind.as_str());
-    let Some(workload) = manifests.iter().find(is_workload) else { return Ok(()) };
+    let is_workload = |m: &Manifest| WORKLOADS.contains(&m.resource.kind.as_str());
+    let Some(place) = manifests.iter().position(is_workload) else { return Ok(()) };
+    let workload = &manifests[place];
     let mut rollout = wait::Rollout::new(work, &part, &workload.resource.kind, &workload.name);
-    let mut applied = None;
     let is_staged = staged::is_staged(&service.update);
     if is_staged && !beside.is_empty() {
-        for config in objects::configs(&part) {
-            work.apply(&config).await?;
-        }
+        laying = None;
+        work.lay(&part).await?;
         staged::run(&mut rollout, work, &part, (service, &manifests), &beside).await?;
     }
-    for manifest in &manifests {
-        if is_workload(&manifest) {
-            let apply = || apply_workload(work, manifest, service.replicas);
-            applied = Some(not_overtaken(apply).await?);
-        } else {
-            work.apply(manifest).await?;
-        }
-    }
-    let generation = applied.and_then(|object| object.metadata.generation).unwrap_or(0);
+    apply_all(work, &manifests[..place]).await?;
+    work.view.laid(laying).await;
+    let apply = || apply_workload(work, workload, service.replicas);
+    let applied = not_overtaken(apply).await?;
+    let generation = applied.metadata.generation.unwrap_or(0);
+    apply_all(work, &manifests[place + 1..]).await?;
     if !is_staged && !beside.is_empty() {
         rollout.wait(&service.update, generation, usize::MAX).await?;
         for left in &beside {
@@ -59,6 +57,13 @@ pub(crate) async fn run(work: &Work<'_>) -> Result<()> {
     rollout.wait(&service.update, generation, 0).await?;
     prune(work, &manifests).await?;
     reach::published(work, service.update.progress_deadline).await
+}
+
+/// Applies objects of which none needs another, and returns when all have been answered: what was
+/// sent must not arrive after another has failed.
+async fn apply_all(work: &Work<'_>, manifests: &[Manifest]) -> Result<()> {
+    let applied = join_all(manifests.iter().map(|manifest| work.apply(manifest))).await;
+    applied.into_iter().try_for_each(|applied| applied.map(drop))
 }
 
 /// Pods that have ended for good (evicted ones) are nobody's any more.
@@ -77,7 +82,7 @@ async fn apply_workload(
     manifest: &Manifest,
     replicas: Replicas,
 ) -> Result<DynamicObject> {
-    let found = work.cluster.found(manifest).await?;
+    let found = work.found(manifest).await?;
     let autoscaled = matches!(replicas, Replicas::Autoscale(_));
     let mut back = false;
     work.cluster.check(&work.context.fence).await?;

@@ -16,7 +16,7 @@ use super::service::{HANDOVER, keep_replicas};
 use super::{Work, made_for, wait};
 use crate::error::error;
 use crate::labels;
-use crate::objects::{Manifest, Part};
+use crate::objects::{HEADLESS, Manifest, Part};
 
 /// How long nodes may take to hear where requests go now.
 const HEARING: Duration = Duration::from_secs(1);
@@ -210,6 +210,12 @@ async fn select_old(work: &Work<'_>, part: &Part<'_>, old: &[Deployment]) -> Res
         .collect();
     let mut annotations = service.annotations().clone();
     annotations.retain(|key, _| key == labels::HASH);
+    let headless = spec.cluster_ip.filter(|address| address == HEADLESS);
+    let kind = spec.type_;
+    let mut spec = json!({ "type": kind, "selector": selector, "ports": ports });
+    if let Some(none) = headless {
+        spec["clusterIP"] = none.into();
+    }
     let manifest = Manifest {
         wide: false,
         resource: ApiResource::erase::<Service>(&()),
@@ -219,7 +225,7 @@ async fn select_old(work: &Work<'_>, part: &Part<'_>, old: &[Deployment]) -> Res
             "metadata": {
                 "name": name, "labels": service.labels(), "annotations": annotations,
             },
-            "spec": { "type": spec.type_, "selector": selector, "ports": ports },
+            "spec": spec,
         }),
         name,
     };

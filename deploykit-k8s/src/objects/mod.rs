@@ -1,6 +1,7 @@
 //! An app as the objects of Kubernetes: pure functions, so that what would be applied can be
 //! looked at without a cluster.
 
+mod account;
 mod container;
 mod endpoint;
 mod isolation;
@@ -23,6 +24,8 @@ use serde::Serialize;
 use crate::config::K8sConfig;
 use crate::labels;
 
+use account::account;
+pub(crate) use endpoint::{HEADLESS, is_replaced};
 pub(crate) use job::{is_scheduled, job, schedule};
 pub(crate) use pod::{NOBODY, numbers};
 pub(crate) use raw::{GroupKind, defines, raw, raw_problems};
@@ -121,7 +124,7 @@ impl<'a> Part<'a> {
 
 /// The objects of a service, in the order in which they are applied.
 pub(crate) fn service(part: &Part<'_>) -> Result<Vec<Manifest>> {
-    let mut manifests = configs(part);
+    let mut manifests = beneath(part);
     manifests.extend(isolation::policy(part));
     manifests.extend(endpoint::service(part));
     manifests.extend(workload::workload(part)?);
@@ -147,8 +150,15 @@ pub(crate) fn secret_object(
 /// The key of the one entry of such a ConfigMap or Secret.
 pub(crate) const VALUE: &str = "value";
 
+/// What pods need before they are there: the configs that they mount, and their account.
+pub(crate) fn beneath(part: &Part<'_>) -> Vec<Manifest> {
+    let mut manifests = configs(part);
+    manifests.extend(account(part));
+    manifests
+}
+
 /// The immutable ConfigMaps of the configs that are mounted.
-pub(crate) fn configs(part: &Part<'_>) -> Vec<Manifest> {
+fn configs(part: &Part<'_>) -> Vec<Manifest> {
     let app = &part.target.app.name;
     let of = |(name, content): (&ConfigName, &String)| {
         let mut labels = labels::of_app(app);

@@ -70,8 +70,10 @@ pub(super) fn template(part: &Part<'_>, restart: &str) -> Result<PodTemplateSpec
     annotations.insert(labels::HASH.to_owned(), part.hash.to_string());
     let (user, group) = user(part)?;
     let pull_secrets = &part.config.pull_secrets;
+    let account = part.template.service_account;
+    let account_name = account.map(|_| part.object_name());
     let spec = PodSpec {
-        automount_service_account_token: Some(false),
+        automount_service_account_token: Some(account.is_some_and(|account| account.token)),
         containers: vec![container::container(part)],
         // Names of other services come from the environment contract alone.
         enable_service_links: Some(false),
@@ -92,6 +94,10 @@ pub(super) fn template(part: &Part<'_>, restart: &str) -> Result<PodTemplateSpec
             }),
             ..PodSecurityContext::default()
         }),
+        // Under its old name too, which the API server gives the same value, and which would stay
+        // where that were not ours to take away.
+        service_account: account_name.clone(),
+        service_account_name: account_name,
         termination_grace_period_seconds: Some(container::grace_seconds(part)),
         topology_spread_constraints: spread(part),
         volumes: Some(volumes(part)).filter(|volumes| !volumes.is_empty()),

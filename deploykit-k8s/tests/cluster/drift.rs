@@ -6,7 +6,7 @@ use deploykit_core::{Change, Plan, Silent};
 use super::{Bed, config, kubectl, web};
 
 impl Bed {
-    async fn plan(&self, app: App) -> Plan {
+    pub(crate) async fn plan(&self, app: App) -> Plan {
         let ready = self.deployer.prepare(app).await.unwrap();
         self.deployer.plan(Change::Deploy(Box::new(ready))).await.unwrap()
     }

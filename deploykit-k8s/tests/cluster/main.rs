@@ -3,14 +3,18 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod clock;
 mod coordination;
 mod diagnosis;
 mod drift;
+mod identity;
 mod images;
+mod outage;
 mod raw;
 mod reach;
 mod registry;
 mod rendering;
+mod traffic;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -42,6 +46,14 @@ fn main() -> ExitCode {
     if let Some(code) = testapp::run_if_asked() {
         return code;
     }
+    match std::env::args().nth(1).as_deref() {
+        Some(traffic::LOAD) => traffic::load(),
+        Some(clock::TAKE) => {
+            clock::take();
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
     let arguments = Arguments::from_args();
     let missing = [KUBECONFIG, REGISTRY].into_iter().find(|name| std::env::var(name).is_err());
     if let Some(name) = missing {
@@ -57,6 +69,7 @@ fn main() -> ExitCode {
         access::missing_rights_are_listed,
         access::credentials_come_from_a_program,
         access::a_server_may_be_behind_a_path,
+        clock::a_lock_is_right_though_a_clock_is_an_hour_off,
         coordination::leases_keep_to_the_contract,
         coordination::a_lock_changes_hands_with_growing_tokens,
         diagnosis::an_image_that_is_gone,
@@ -70,6 +83,8 @@ fn main() -> ExitCode {
         diagnosis::an_admission_that_refuses,
         drift::what_others_change_is_told_and_taken_back_where_that_is_allowed,
         drift::what_others_remove_is_made_again,
+        identity::an_account_of_its_own_has_its_token_where_that_is_asked_for,
+        identity::a_headless_name_leads_to_each_instance,
         images::files_become_an_image_that_does_not_run_as_root,
         raw::definitions_come_before_their_objects_and_go_after_them,
         raw::a_definition_stays_while_others_use_it,
@@ -78,7 +93,13 @@ fn main() -> ExitCode {
         reach::who_reaches_whom_is_written_down,
         registry::pods_are_found_with_their_zone_while_they_are_ready,
         rendering::the_api_server_takes_it_strictly,
+        traffic::an_update_fails_no_request_of_another_pod,
+        traffic::what_an_autoscaler_has_chosen_stays_when_something_is_applied,
     ];
+    let alone =
+        trials![outage::an_api_server_is_killed_and_started_again_in_the_middle_of_an_apply];
+    let alone = alone.into_iter().map(|trial| trial.with_ignored_flag(true));
+    let trials = trials.into_iter().chain(alone).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

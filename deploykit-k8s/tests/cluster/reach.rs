@@ -6,13 +6,13 @@ use deploykit_core::model::*;
 use super::{Bed, config, kubectl, web};
 
 /// The objects of an app, one `kind/name` each.
-fn objects(bed: &Bed, kinds: &str) -> Vec<String> {
+pub(crate) fn objects(bed: &Bed, kinds: &str) -> Vec<String> {
     let selector = format!("deploykit.dev/app={}", bed.app);
     let said = kubectl(&["get", kinds, "--selector", &selector, "--output", "name"], "");
     said.lines().map(str::to_owned).collect()
 }
 
-fn field(object: &str, path: &str) -> String {
+pub(crate) fn field(object: &str, path: &str) -> String {
     kubectl(&["get", object, "--output", &format!("jsonpath={path}")], "")
 }
 

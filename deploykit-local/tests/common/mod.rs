@@ -79,6 +79,7 @@ pub async fn shell(local: &Local, script: &str) -> Template {
         reaches: None,
         networks: Default::default(),
         placement: Placement::default(),
+        service_account: None,
         stop_signal: Signal::Term,
         stop_grace: Duration::from_secs(10),
         restart: RestartPolicy::Always,

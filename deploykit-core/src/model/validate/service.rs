@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::Check;
 use crate::model::text::Path;
 use crate::model::{
-    CanaryStep, Check as Question, Protocol, Publish, Replicas, Route, Service, Strategy,
+    CanaryStep, Check as Question, EndpointMode, Protocol, Publish, Replicas, Route, Service,
+    Strategy,
 };
 
 /// Whether more than one instance may run at a time, while updating too.
@@ -30,6 +31,11 @@ fn starts_first(service: &Service) -> bool {
 
 impl Check<'_> {
     pub(super) fn ports(&mut self, path: &Path, service: &Service) {
+        let headless = service.endpoint_mode == EndpointMode::Dnsrr;
+        if headless && service.ports.is_empty() {
+            let what = "it has no port that its name could lead to";
+            self.add(path.field("endpoint_mode"), what, "declare one under ports, or remove it");
+        }
         let mut numbers = BTreeMap::new();
         let mut names = BTreeMap::new();
         for (index, port) in service.ports.iter().enumerate() {
@@ -47,6 +53,11 @@ impl Check<'_> {
             {
                 let what = format!("the name `{name}` is there twice, in ports[{first}] too");
                 self.add(path.field("name"), what, "give each its own name");
+            }
+            if headless && port.publish != Publish::Internal {
+                let what = "its name leads to each instance, and a published port to any of them";
+                let fix = "publish it by another service, or remove `endpoint_mode: dnsrr`";
+                self.add(path.field("publish"), what, fix);
             }
             match &port.publish {
                 Publish::Internal | Publish::Public => {}
