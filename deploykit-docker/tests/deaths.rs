@@ -244,7 +244,13 @@ async fn one_death(host: Host, seed: u64) -> bool {
     if scene == Scene::Up {
         bed.secret().await;
     }
-    if let Err(error) = change(&bed.deployer, &bed.app, scene).await {
+    let mut changed = change(&bed.deployer, &bed.app, scene).await;
+    // The engine may get done meanwhile with what the dead one asked for last.
+    if changed.as_ref().is_err_and(|error| error.message().contains("what runs has changed")) {
+        eprintln!("{context}: planned once more");
+        changed = change(&bed.deployer, &bed.app, scene).await;
+    }
+    if let Err(error) = changed {
         panic!("{context}: {error}");
     }
     match scene {
