@@ -114,24 +114,6 @@ services:
 }
 
 #[test]
-fn a_name_that_leads_to_instances_without_a_port_or_with_a_published_one() {
-    assert_eq!(
-        of_web("endpoint_mode: dnsrr"),
-        [
-            "services.web.endpoint_mode: it has no port that its name could lead to (declare one under \
-          ports, or remove it)"
-        ]
-    );
-    assert_eq!(
-        of_web("endpoint_mode: dnsrr, ports: [{port: 80}, {name: a, port: 81, publish: public}]"),
-        [
-            "services.web.ports[1].publish: its name leads to each instance, and a published port to \
-          any of them (publish it by another service, or remove `endpoint_mode: dnsrr`)"
-        ]
-    );
-}
-
-#[test]
 fn a_port_given_twice() {
     assert_eq!(
         of_web(
@@ -526,6 +508,14 @@ const RULES: &[(&str, &str)] = &[
     (
         "web: mounts: [{volume: {name: v}}], update: {strategy: blue_green}, volumes: {v: {scope: per_replica}}",
         "services.web.update.strategy: volume `v` is one for each replica: a new instance cannot start while the old one has it (use `strategy: {rolling: {surge: 0, unavailable: 1}}` or `recreate`)",
+    ),
+    (
+        "web: endpoint_mode: dnsrr",
+        "services.web.endpoint_mode: it has no port that its name could lead to (declare one under ports, or remove it)",
+    ),
+    (
+        "web: endpoint_mode: dnsrr, ports: [{port: 80}, {name: a, port: 81, publish: public}]",
+        "services.web.ports[1].publish: its name leads to each instance, and a published port to any of them (publish it by another service, or remove `endpoint_mode: dnsrr`)",
     ),
 ];
 
