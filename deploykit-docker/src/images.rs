@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bollard::query_parameters::{
@@ -226,7 +226,10 @@ impl ImageBuilder for Docker {
                 let client = RegistryClient::default().reporting(image, events);
                 let images = Images::new(layout.clone(), client);
                 let built = images.compression(COMPRESSION).build_as(image, None).await?;
-                let (_, digest) = give(&self.engine, layout, built.digest, app, "").await?;
+                let manifest = built.digest;
+                let given = give(&self.engine, layout, manifest.clone(), app, "").await?;
+                let (name, digest) = given;
+                self.given().insert(name, manifest);
                 Ok(ResolvedImage { source: image.to_string(), digest })
             }
             ImageSpec::Reference(reference) => {
@@ -244,6 +247,20 @@ impl ImageBuilder for Docker {
 }
 
 impl Docker {
+    fn given(&self) -> MutexGuard<'_, HashMap<String, Digest>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads an image once more that this process has loaded, and that has gone since: the engine
+    /// may take away the names of others when the last that it knew is removed. Returns whether
+    /// there is such an image.
+    pub(crate) async fn give_again(&self, app: &AppName, image: &ResolvedImage) -> Result<bool> {
+        let manifest = self.given().get(&of_container(app, image)).cloned();
+        let Some(manifest) = manifest else { return Ok(false) };
+        give(&self.engine, self.cache.open().await?, manifest, app, "").await?;
+        Ok(true)
+    }
+
     /// Fixes the digest of a reference, and pulls that where the engine does not have it.
     async fn pull(&self, reference: &ImageRef, tell: impl Fn(String)) -> Result<ResolvedImage> {
         const PULL: &str = "pull an image";

@@ -50,6 +50,11 @@ impl Docker {
             self.engine.ensure_network(app, &names::app_network(app), &[]).await?;
             started = self.make_and_start(fence, spec, &name).await;
         }
+        if started.as_ref().is_err_and(is_without_image)
+            && self.give_again(app, &spec.template.image).await?
+        {
+            started = self.make_and_start(fence, spec, &name).await;
+        }
         started.map_err(|cause| self.explain(spec, cause))?;
         self.ask_anew(fence, spec, &name).await
     }
@@ -261,11 +266,10 @@ impl Docker {
     /// The error of an instance that cannot run, with the reason that fits.
     fn explain(&self, spec: &InstanceSpec, cause: Error) -> Error {
         let said = cause.message().to_owned();
-        let is = |words: &[&str]| words.iter().any(|word| said.contains(word));
         let reason = if cause.kind() == ErrorKind::Unavailable || cause.kind() == ErrorKind::Timeout
         {
             return cause;
-        } else if is(&["o such image", "image not found"]) {
+        } else if is_without_image(&cause) {
             Reason::ImageNotFound { image: spec.template.image.to_string() }
         } else if cause.operation() == crate::secrets::GIVE && cause.kind() == ErrorKind::NotFound {
             Reason::SecretMissing { secret: said.clone() }
@@ -284,6 +288,11 @@ impl Docker {
 /// Whether a container's network is not there.
 fn is_without_network(cause: &Error) -> bool {
     cause.message().contains("network") && cause.message().contains("not found")
+}
+
+/// Whether a container's image is not there.
+fn is_without_image(cause: &Error) -> bool {
+    ["o such image", "image not found"].iter().any(|word| cause.message().contains(word))
 }
 
 fn text(path: &std::path::Path) -> String {

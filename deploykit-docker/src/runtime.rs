@@ -14,6 +14,7 @@ use deploykit_core::{
     InstanceSpec, LogLine, LogQuery, Observation, Reconciler, ResolvedApp, Result, Runtime,
     SecretStore, SelfHeal, StateStore,
 };
+use deploykit_oci::Digest;
 use futures_util::stream::BoxStream;
 
 use crate::agent::{self, Program};
@@ -64,6 +65,8 @@ pub struct Docker {
     pub(crate) publish: String,
     pub(crate) buildkit: bool,
     pub(crate) keepers: Keepers,
+    /// The manifests of the images that were loaded, by their names in the engine.
+    pub(crate) given: Arc<Mutex<HashMap<String, Digest>>>,
     pub(crate) proxies: Arc<Mutex<HashMap<String, Client>>>,
     capabilities: Arc<Capabilities>,
 }
@@ -94,6 +97,7 @@ impl Docker {
             publish: config.publish,
             buildkit: config.buildkit,
             keepers,
+            given: Arc::default(),
             proxies: Arc::default(),
             capabilities: Arc::new(capabilities()),
         })

@@ -437,13 +437,24 @@ async fn what_cannot_be_started(bed: Arc<Bed>, deployer: Deployer) {
     assert_eq!(made, [] as [&str; 0], "nothing half made is left");
 }
 
+/// Who has loaded it loads it once more.
 async fn an_image_that_has_gone(bed: Arc<Bed>, deployer: Deployer) {
-    let web = apps::service("web", &image(), "1");
-    let plan = plan(&deployer, bed.app().service(web).validate().unwrap()).await.unwrap();
-    for image in bed.all() {
-        bed.docker(&["rmi", "-f", &image]);
-    }
-    let error = deployer.apply(plan, &mut Silent).await.unwrap_err();
+    let app = || bed.app().service(apps::service("web", &image(), "1")).validate().unwrap();
+    let planned = async || {
+        let plan = plan(&deployer, app()).await.unwrap();
+        let name = format!("deploykit/{}", bed.app);
+        let images = ["images", "--format", "{{.Repository}}:{{.Tag}}", &*name];
+        for image in bed.docker(&images).iter().filter(|image| !image.contains(":agent-")) {
+            bed.docker(&["rmi", "-f", image]);
+        }
+        plan
+    };
+    deployer.apply(planned().await, &mut Silent).await.unwrap();
+    down(&deployer, &bed.app, true).await.unwrap();
+
+    let config = DockerConfig::new(bed.host.clone()).agent(common::agent()).keys(bed.keys.path());
+    let other = Deployer::new(Arc::new(deploykit_docker::open(config).await.unwrap()));
+    let error = other.apply(planned().await, &mut Silent).await.unwrap_err();
     let named = |reason: &&Reason| matches!(reason, Reason::ImageNotFound { .. });
     assert!(reasons(&error).iter().any(named), "{error}");
 }
