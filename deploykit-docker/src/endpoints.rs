@@ -67,8 +67,7 @@ impl Docker {
                 return Err(crate::keeper::foreign("container", &name));
             }
             there = running && labels.get(names::HASH).map(String::as_str) == Some(hash.as_str());
-            if self.program.moves {
-                let agents = agent::image(&self.engine, &self.cache, app, &self.program).await?;
+            if let Some(agents) = self.agents_move_to(app).await? {
                 there &= image == Some(agents);
             }
             if there && !known.targets.contains_key(&mark) {

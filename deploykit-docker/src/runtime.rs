@@ -102,6 +102,14 @@ impl Docker {
             capabilities: Arc::new(capabilities()),
         })
     }
+
+    /// The image that the agents of an app shall run, where they are to be moved.
+    pub(crate) async fn agents_move_to(&self, app: &AppName) -> Result<Option<String>> {
+        if !self.program.moves {
+            return Ok(None);
+        }
+        agent::image(&self.engine, &self.cache, app, &self.program).await.map(Some)
+    }
 }
 
 /// Opens a Docker engine for [`Deployer::new`](deploykit_core::Deployer::new); see
@@ -155,10 +163,7 @@ impl Runtime for Docker {
             routed = self.routed(app, &again).await;
             known = again;
         }
-        let agents = match self.program.moves {
-            true => Some(agent::image(&self.engine, &self.cache, app, &self.program).await?),
-            false => None,
-        };
+        let agents = self.agents_move_to(app).await?;
         self.engine.observe(app, &known.targets, &routed, agents.as_deref()).await
     }
 
@@ -226,8 +231,7 @@ impl Runtime for Docker {
     async fn collect(&self, fence: &Fence, kept: &[ResolvedApp]) -> Result<()> {
         self.collect_secrets(&fence.app).await?;
         networks::collect(&self.engine, &fence.app).await?;
-        if self.program.moves {
-            let agents = agent::image(&self.engine, &self.cache, &fence.app, &self.program).await?;
+        if let Some(agents) = self.agents_move_to(&fence.app).await? {
             images::collect_agents(&self.engine, &fence.app, Some(&agents)).await?;
         }
         images::collect(&self.engine, &fence.app, kept).await
