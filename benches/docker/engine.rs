@@ -4,11 +4,16 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use deploykit_benches::{Failure, Result};
 
 /// How many calls are made at once.
 const AT_ONCE: usize = 4;
+
+/// How often, and how long apart, the network is removed that is still told of as in use.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The signal at which a program without a handler of its own ends, as first of its container too.
 pub(crate) const SIGNAL: &str = "SIGKILL";
@@ -92,7 +97,15 @@ impl Engine {
     /// Stops and removes containers and their network.
     pub(crate) fn down(&self, names: &[String]) -> Result<()> {
         self.stop(names)?;
-        self.call("DELETE", "/networks/floor", "").map(drop)
+        let mut tries = 1;
+        loop {
+            match self.call("DELETE", "/networks/floor", "") {
+                // At times it is told of as in use for a moment after the last has gone.
+                Err(_) if tries < TRIES => std::thread::sleep(PAUSE),
+                removed => return removed.map(drop),
+            }
+            tries += 1;
+        }
     }
 }
 

@@ -116,6 +116,7 @@ async fn run() -> Result<()> {
         let namespace = cluster.namespace("raw").await?;
         let start = Instant::now();
         cluster.apply(&namespace, &raw).await?;
+        println!("#   bare calls: accepted {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
         cluster.watch(&namespace).all_ready(SERVICES).await?;
         let bare = start.elapsed().as_secs_f64();
         cluster.remove(&namespace).await?;

@@ -229,12 +229,16 @@ impl Runtime for Docker {
     }
 
     async fn collect(&self, fence: &Fence, kept: &[ResolvedApp]) -> Result<()> {
-        self.collect_secrets(&fence.app).await?;
-        networks::collect(&self.engine, &fence.app).await?;
+        tokio::try_join!(
+            self.collect_secrets(&fence.app),
+            networks::collect(&self.engine, &fence.app),
+            images::collect(&self.engine, &fence.app, kept),
+        )?;
+        // What held secrets no more has run them.
         if let Some(agents) = self.agents_move_to(&fence.app).await? {
             images::collect_agents(&self.engine, &fence.app, Some(&agents)).await?;
         }
-        images::collect(&self.engine, &fence.app, kept).await
+        Ok(())
     }
 
     async fn logs(

@@ -18,6 +18,8 @@ use crate::names;
 
 /// How long something seen is believed: a connection may be dead without anybody's being told.
 const LONGEST: Duration = Duration::from_secs(30);
+/// From when on changes are told of: the engine remembers some hundred of the last ones.
+const EVER: &str = "1";
 /// How long is waited before the events are asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -137,11 +139,12 @@ async fn listen(api: Docker, known: Arc<Mutex<Known>>) {
         ("type".to_owned(), vec!["container".to_owned()]),
     ]);
     loop {
-        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let options = EventsOptionsBuilder::new().filters(&filters).since(EVER).build();
         let mut events = std::pin::pin!(api.events(Some(options)));
         while let Some(Ok(event)) = events.next().await {
             let mut known = lock(&known);
-            // Only what has told something tells everything from then on.
+            // Only what has told something tells everything from then on: mostly at once, of what
+            // was before.
             known.told = true;
             let action = event.action.unwrap_or_default();
             let Some(id) = event.actor.and_then(|actor| actor.id) else { continue };

@@ -33,6 +33,11 @@ pub(super) async fn nothing_is_left_but_volumes(t: &Test) {
     let done = remove(true).await.unwrap();
     assert!(done.kept_volumes.is_empty());
     assert!(left_of(t).await.unwrap().is_empty());
+
+    // Secrets of an app that is not deployed.
+    put().await;
+    remove(false).await.unwrap();
+    assert!(left_of(t).await.unwrap().is_empty());
 }
 
 pub(super) async fn what_is_not_there_takes_no_step(t: &Test) {

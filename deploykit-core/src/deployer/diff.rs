@@ -72,7 +72,7 @@ pub(super) async fn plan(deployer: &Deployer, change: Change) -> Result<Plan> {
             (format!("run {job}"), target, Jobs::Once(job))
         }
         Change::Remove { volumes, .. } => {
-            return Ok(removal(deployer, app, newest.as_ref(), &seen, volumes));
+            return removal(deployer, app, newest.as_ref(), &seen, volumes).await;
         }
     };
     let mut runs = BTreeMap::new();
@@ -459,13 +459,13 @@ fn differences(before: &Template, after: &Template) -> Vec<String> {
     words
 }
 
-fn removal(
+async fn removal(
     deployer: &Deployer,
     app: AppName,
     newest: Option<&Revision>,
     seen: &Observation,
     volumes: bool,
-) -> Plan {
+) -> Result<Plan> {
     let mut names: BTreeSet<ServiceName> = seen.services().into_iter().cloned().collect();
     // Who depends on others goes before them.
     let order = newest.map(|r| by_dependency(&r.app.app)).unwrap_or_default();
@@ -492,11 +492,14 @@ fn removal(
     for goal in rest.chain(data) {
         steps.push(Step { goal, after: services.clone(), causes: Vec::new() });
     }
-    if !steps.is_empty() || newest.is_some() || !seen.raw.is_empty() || seen.has_keeper {
+    // They may have been put for an app that was never deployed.
+    let secrets = deployer.backend.secrets().list(&app).await?;
+    let recorded = newest.is_some() || !secrets.is_empty();
+    if !steps.is_empty() || recorded || !seen.raw.is_empty() || seen.has_keeper {
         let after = (0..steps.len()).map(|p| (p, Condition::Completed)).collect();
         steps.push(Step { goal: Goal::Collect, after, causes: Vec::new() });
     }
-    Plan {
+    Ok(Plan {
         backend: deployer.backend.identity(),
         cause: if volumes { "remove with volumes".into() } else { "remove".into() },
         recorded: newest.is_none(),
@@ -505,7 +508,7 @@ fn removal(
         fingerprint: fingerprint(seen, deployer.backend.capabilities()),
         intent: Intent::Vanish { volumes },
         app,
-    }
+    })
 }
 
 /// What a plan rests on: the objects and the hashes of what we own of them; nothing that changes

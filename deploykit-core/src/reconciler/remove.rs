@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 
 use super::Work;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::{Event, InstanceChange};
 use crate::observation::Instance;
 use crate::runtime::Runtime;
@@ -21,23 +21,32 @@ impl<R: Runtime> Work<'_, R> {
     /// Ends instances that are not routed any more: lets their requests end, then stops and
     /// removes them, all at once.
     pub(super) async fn retire(&self, instances: &[&Instance], drain: bool) -> Result<()> {
-        let fence = &self.context.fence;
         try_join_all(instances.iter().map(|instance| async move {
-            let id = instance.id.as_str();
-            self.report(id, InstanceChange::Draining);
-            if drain && instance.exit().is_none() {
-                // The grace period is the time that an instance has to come to its end; what is
-                // still in flight after that is cut off by the stop, as the app asked for.
-                let grace = self.context.target.app.workload(self.name).map(|w| w.stop_grace);
-                let grace = grace.unwrap_or(std::time::Duration::from_secs(10));
-                self.runtime.drain(fence, self.name, id, grace).await?;
-            }
-            self.runtime.stop(fence, id).await?;
-            self.runtime.remove(fence, id).await?;
-            self.report(id, InstanceChange::Removed);
-            Ok::<_, Error>(())
+            self.stop(instance, drain).await?;
+            self.remove(instance).await
         }))
-        .await?;
+        .await
+        .map(drop)
+    }
+
+    /// Lets the requests of an instance end, and stops it.
+    pub(super) async fn stop(&self, instance: &Instance, drain: bool) -> Result<()> {
+        let (fence, id) = (&self.context.fence, instance.id.as_str());
+        self.report(id, InstanceChange::Draining);
+        if drain && instance.exit().is_none() {
+            // The grace period is the time that an instance has to come to its end; what is
+            // still in flight after that is cut off by the stop, as the app asked for.
+            let grace = self.context.target.app.workload(self.name).map(|w| w.stop_grace);
+            let grace = grace.unwrap_or(std::time::Duration::from_secs(10));
+            self.runtime.drain(fence, self.name, id, grace).await?;
+        }
+        self.runtime.stop(fence, id).await
+    }
+
+    /// Removes an instance that has been stopped.
+    pub(super) async fn remove(&self, instance: &Instance) -> Result<()> {
+        self.runtime.remove(&self.context.fence, &instance.id).await?;
+        self.report(&instance.id, InstanceChange::Removed);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join, try_join_all};
 use tokio::time::Instant;
 
 use super::Work;
@@ -192,11 +192,20 @@ impl<R: Runtime> Rollout<'_, R> {
         }
     }
 
-    /// Ends every old instance, then starts the new ones.
+    /// Stops every old instance, then starts the new ones; meanwhile the old ones are removed.
     async fn recreate(&mut self) -> Result<()> {
         let old: Vec<Instance> = self.old_ones().into_iter().cloned().collect();
         if !old.is_empty() {
-            self.end(&old).await?;
+            let (work, drain) = (self.work, self.seen.endpoints.contains_key(self.work.name));
+            self.withdraw(&old).await?;
+            try_join_all(old.iter().map(|instance| work.stop(instance, drain))).await?;
+            let mut seen = Observation::clone(&self.seen);
+            seen.instances.retain(|instance| !old.contains(instance));
+            self.take(Arc::new(seen));
+            let missing = self.wanted.saturating_sub(self.new_ones().len() as u32);
+            let removed = try_join_all(old.iter().map(|instance| work.remove(instance)));
+            let (started, removed) = join(self.start(missing, true), removed).await;
+            started.and(removed)?;
         }
         self.stage(self.wanted, 0, Rolling { surge: 0, unavailable: self.wanted.max(1) }).await
     }
@@ -300,11 +309,16 @@ impl<R: Runtime> Rollout<'_, R> {
 
     /// Takes instances out of the route, lets their requests end, and removes them.
     async fn end(&mut self, instances: &[Instance]) -> Result<()> {
-        let ids: Vec<&str> = instances.iter().map(|i| i.id.as_str()).collect();
-        self.route(&[], &ids).await?;
+        self.withdraw(instances).await?;
         let refs: Vec<&Instance> = instances.iter().collect();
         self.work.retire(&refs, self.seen.endpoints.contains_key(self.work.name)).await?;
         self.look().await
+    }
+
+    /// Takes instances out of the route.
+    async fn withdraw(&self, instances: &[Instance]) -> Result<()> {
+        let ids: Vec<&str> = instances.iter().map(|i| i.id.as_str()).collect();
+        self.route(&[], &ids).await.map(drop)
     }
 
     /// Lets every instance take requests, and those that were just `started`, but those `without`.

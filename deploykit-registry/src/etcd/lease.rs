@@ -3,24 +3,26 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deploykit_core::{ErrorKind, Result};
+use deploykit_core::Result;
 use etcd_client::{
     Client, Compare, CompareOp, Error, LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp,
 };
 use futures_util::future::try_join_all;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::CALL;
+use super::{CALL, answered};
 use crate::error::{of_etcd, timed_out};
 use crate::keeper::Leased;
 
 /// How many entries are written by one transaction: etcd allows 128.
 const ENTRIES: usize = 100;
 
-/// How often a removal is tried.
-const TRIES: u32 = 3;
+/// For how long a removal is tried again: renewals wait for it.
+const REMOVAL: Duration = Duration::from_secs(1);
+/// What is tried again by who asked for it.
+const ONCE: Duration = Duration::ZERO;
 
-/// Until what failed is tried again.
+/// Until a renewal that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(300);
 
 pub(super) struct Lease {
@@ -46,6 +48,14 @@ impl Lease {
         self.next = sent + lives / 3;
     }
 
+    async fn commit(&self, operation: &str, budget: Duration, all: Txn) -> Result<()> {
+        let commit = || {
+            let (mut client, all) = (self.client.clone(), all.clone());
+            async move { client.txn(all).await }
+        };
+        answered(operation, budget, commit).await.map(drop)
+    }
+
     async fn answer(&mut self) -> Result<i64, Error> {
         let (keeper, stream) = match &mut self.stream {
             Some(open) => open,
@@ -55,11 +65,6 @@ impl Lease {
         let answer = stream.message().await?;
         answer.map(|answer| answer.ttl()).ok_or_else(|| Error::WatchError("it ended".into()))
     }
-
-    async fn within<T>(operation: &str, call: impl Future<Output = Result<T, Error>>) -> Result<T> {
-        let answer = timeout(CALL, call).await.map_err(|_| timed_out("etcd", operation))?;
-        answer.map_err(|error| of_etcd(operation, error))
-    }
 }
 
 #[async_trait]
@@ -68,8 +73,11 @@ impl Leased for Lease {
         self.stream = None;
         let sent = Instant::now();
         let seconds = i64::try_from(self.ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX).max(1);
-        let granted =
-            Self::within("ask for a lease", self.client.lease_grant(seconds, None)).await?;
+        let grant = || {
+            let mut client = self.client.clone();
+            async move { client.lease_grant(seconds, None).await }
+        };
+        let granted = answered("ask for a lease", ONCE, grant).await?;
         self.id = granted.id();
         self.renewed(sent, granted.ttl());
         Ok(())
@@ -82,34 +90,19 @@ impl Leased for Lease {
         };
         let write = |some: &[_]| {
             let all = Txn::new().and_then(some.iter().map(put).collect::<Vec<_>>());
-            let mut client = self.client.clone();
-            async move { Self::within("register", client.txn(all)).await }
+            self.commit("register", ONCE, all)
         };
-        try_join_all(entries.chunks(ENTRIES).map(write)).await?;
-        Ok(())
+        try_join_all(entries.chunks(ENTRIES).map(write)).await.map(drop)
     }
 
     async fn remove(&mut self, keys: &[String]) -> Result<()> {
         let remove = |key: &String| {
             let ours = Compare::lease(key.as_str(), CompareOp::Equal, self.id);
             let remove = Txn::new().when([ours]).and_then([TxnOp::delete(key.as_str(), None)]);
-            let mut client = self.client.clone();
-            async move {
-                let mut tries = 1;
-                loop {
-                    match Self::within("deregister", client.txn(remove.clone())).await {
-                        // A member has gone with the call; the next one is made to another.
-                        Err(error) if error.kind() == ErrorKind::Unavailable && tries < TRIES => {
-                            tries += 1;
-                            sleep(AGAIN).await;
-                        }
-                        removed => return removed,
-                    }
-                }
-            }
+            // Where a member has gone with the call, the next one is made to another.
+            self.commit("deregister", REMOVAL, remove)
         };
-        try_join_all(keys.iter().map(remove)).await?;
-        Ok(())
+        try_join_all(keys.iter().map(remove)).await.map(drop)
     }
 
     async fn due(&mut self) {
@@ -140,8 +133,12 @@ impl Leased for Lease {
 
     async fn end(&mut self) {
         if self.id != 0 {
+            let revoke = || {
+                let (mut client, id) = (self.client.clone(), self.id);
+                async move { client.lease_revoke(id).await }
+            };
             // It would end by itself.
-            let _ = Self::within("end a lease", self.client.lease_revoke(self.id)).await;
+            let _ = answered("end a lease", ONCE, revoke).await;
         }
     }
 }

@@ -116,18 +116,7 @@ impl Etcd {
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
-        let begun = Instant::now();
-        loop {
-            let error = match timeout(CALL, call(self.0.client.clone())).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => of_etcd(operation, error),
-                Err(_) => timed_out("etcd", operation),
-            };
-            if !error.is_retryable() || begun.elapsed() + PAUSE > BUDGET {
-                return Err(error);
-            }
-            sleep(PAUSE).await;
-        }
+        answered(operation, BUDGET, || call(self.0.client.clone())).await
     }
 
     fn service(&self, service: &ServiceName) -> String {
@@ -145,6 +134,25 @@ impl Etcd {
         let read =
             move |id: &str, entry: &etcd_client::KeyValue| naming::read(&of, id, entry.value());
         Follow::start(self.clone(), self.service(service), read).await
+    }
+}
+
+/// Makes a call; again, for at most `budget`, while no member answers it.
+async fn answered<T, F>(operation: &str, budget: Duration, call: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T, etcd_client::Error>>,
+{
+    let begun = Instant::now();
+    loop {
+        let error = match timeout(CALL, call()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => of_etcd(operation, error),
+            Err(_) => timed_out("etcd", operation),
+        };
+        if !error.is_retryable() || begun.elapsed() + PAUSE > budget {
+            return Err(error);
+        }
+        sleep(PAUSE).await;
     }
 }
 
