@@ -245,10 +245,15 @@ fn read(
     let id = label(labels, names::INSTANCE).to_owned();
     let restarts = u32::try_from(found.restart_count.unwrap_or(0)).unwrap_or(0);
     let code = exit(state.exit_code.unwrap_or(0));
+    let started = state.started_at.as_deref().unwrap_or_default();
+    // What was never started has one in the year 1, which is none here.
+    let since = humantime::parse_rfc3339_weak(started).ok();
     let doing = match state.status {
         Some(Status::RUNNING | Status::PAUSED) => InstanceState::Running,
         Some(Status::RESTARTING) => InstanceState::BackOff,
         Some(Status::EXITED | Status::DEAD) => InstanceState::Exited(code),
+        // Nothing of it runs while it is being removed.
+        Some(Status::REMOVING) if since.is_some() => InstanceState::Exited(code),
         // One that was made and never started is the work of a deployer that died in between.
         _ => InstanceState::Stopping,
     };
@@ -288,7 +293,6 @@ fn read(
         None
     };
     let ports = label(labels, names::PORTS).split(',').filter_map(|port| port.parse().ok());
-    let started = state.started_at.as_deref().unwrap_or_default();
     let container = found.id.as_deref().unwrap_or_default();
     let short = container.get(..12).unwrap_or(container);
     Some(Instance {
@@ -300,7 +304,7 @@ fn read(
         ready,
         restarts,
         addresses: ports.map(|port| Address { host: id.clone(), port }).collect(),
-        started_at: humantime::parse_rfc3339_weak(started).ok().filter(|_| running),
+        started_at: since.filter(|_| running),
         host: match state.pid {
             Some(pid @ 1..) => format!("container {short}, pid {pid}"),
             _ => format!("container {short}"),
