@@ -494,8 +494,8 @@ async fn removal(
     }
     // They may have been put for an app that was never deployed.
     let secrets = deployer.backend.secrets().list(&app).await?;
-    let recorded = newest.is_some() || !secrets.is_empty();
-    if !steps.is_empty() || recorded || !seen.raw.is_empty() || seen.has_keeper {
+    let stored = newest.is_some() || !secrets.is_empty();
+    if !steps.is_empty() || stored || !seen.raw.is_empty() || seen.has_keeper {
         let after = (0..steps.len()).map(|p| (p, Condition::Completed)).collect();
         steps.push(Step { goal: Goal::Collect, after, causes: Vec::new() });
     }

@@ -195,19 +195,19 @@ impl<R: Runtime> Rollout<'_, R> {
     /// Stops every old instance, then starts the new ones; meanwhile the old ones are removed.
     async fn recreate(&mut self) -> Result<()> {
         let old: Vec<Instance> = self.old_ones().into_iter().cloned().collect();
+        let work = self.work;
         if !old.is_empty() {
-            let (work, drain) = (self.work, self.seen.endpoints.contains_key(self.work.name));
+            let drain = self.seen.endpoints.contains_key(work.name);
             self.withdraw(&old).await?;
             try_join_all(old.iter().map(|instance| work.stop(instance, drain))).await?;
             let mut seen = Observation::clone(&self.seen);
             seen.instances.retain(|instance| !old.contains(instance));
             self.take(Arc::new(seen));
-            let missing = self.wanted.saturating_sub(self.new_ones().len() as u32);
-            let removed = try_join_all(old.iter().map(|instance| work.remove(instance)));
-            let (started, removed) = join(self.start(missing, true), removed).await;
-            started.and(removed)?;
         }
-        self.stage(self.wanted, 0, Rolling { surge: 0, unavailable: self.wanted.max(1) }).await
+        let removed = try_join_all(old.iter().map(|instance| work.remove(instance)));
+        let policy = Rolling { surge: 0, unavailable: self.wanted.max(1) };
+        let (staged, removed) = join(self.stage(self.wanted, 0, policy), removed).await;
+        staged.and(removed.map(drop))
     }
 
     /// Starts every new instance beside the old ones, then moves all requests at once.
