@@ -92,8 +92,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Removes a volume and its data; one that is not there is no error.
     async fn remove_volume(&self, fence: &Fence, name: &VolumeName) -> Result<()>;
 
-    /// Makes or changes the endpoint of a service, before its first instance: from then on its
-    /// address is fixed, and requests wait for an instance.
+    /// Makes or changes the endpoint of a service: from then on its address is fixed, and requests
+    /// wait for an instance. Its first instances may be started meanwhile, and by then it may not
+    /// be there; they are routed when both are done.
     ///
     /// # Errors
     /// `AlreadyExists` where a port is taken.

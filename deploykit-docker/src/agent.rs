@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
@@ -17,15 +18,16 @@ use bytes::Bytes;
 use deploykit_agent::control::Client;
 use deploykit_core::model::AppName;
 use deploykit_core::{ErrorKind, Result};
-use deploykit_oci::Recipe;
+use deploykit_oci::Digest;
 use futures_util::StreamExt as _;
+use tokio::sync::OnceCell;
 use tokio_util::io::StreamReader;
 
 use crate::connect::Stream;
 use crate::engine::Engine;
 use crate::error::{Mapped as _, error};
-use crate::images::{self, Cache};
-use crate::{names, socket};
+use crate::files::Files;
+use crate::{images, names, socket};
 
 /// The program in its image.
 pub(crate) const PROGRAM: &str = "/deploykit-agent";
@@ -33,6 +35,8 @@ pub(crate) const PROGRAM: &str = "/deploykit-agent";
 pub(crate) const STATE: &str = "/state";
 /// How the image of an agent is told from others of its app.
 pub(crate) const TAG: &str = "agent-";
+
+const MAKE: &str = "make the image of the agents";
 
 /// What one agent is made with.
 pub(crate) struct Spec {
@@ -186,32 +190,53 @@ pub(crate) async fn connect(engine: &Engine, container: &str) -> Result<Box<dyn 
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     /// Where it is, if it is not to be looked for.
-    pub(crate) path: Option<PathBuf>,
+    path: Option<PathBuf>,
     /// Whether agents that run another one are moved to it.
     pub(crate) moves: bool,
+    /// What their image is made of, once it is known.
+    files: Arc<OnceCell<Bytes>>,
+}
+
+impl Program {
+    pub(crate) fn new(path: Option<PathBuf>, moves: bool) -> Self {
+        Self { path, moves, files: Arc::default() }
+    }
+
+    async fn files(&self) -> Result<&Bytes> {
+        let read = || async {
+            let program = deploykit_agent::binary::find(self.path.as_deref()).await?;
+            let content = tokio::fs::read(&program).await.map_err(|cause| {
+                error(ErrorKind::NotFound, MAKE, format!("{}: {cause}", program.display()))
+            })?;
+            let mut files = Files::default();
+            files.file(PROGRAM, content, 0o755);
+            files.folder(STATE, 0o700);
+            files.archive().map(Bytes::from)
+        };
+        self.files.get_or_try_init(read).await
+    }
 }
 
 /// The image of the agents of an app: the one that they have, so that a newer library or program
 /// leaves what runs as it is, unless they are to be moved.
-pub(crate) async fn image(
-    engine: &Engine,
-    cache: &Cache,
-    app: &AppName,
-    program: &Program,
-) -> Result<String> {
+pub(crate) async fn image(engine: &Engine, app: &AppName, program: &Program) -> Result<String> {
     if !program.moves
         && let Some(image) = pinned(engine, app).await?
     {
         return Ok(image);
     }
-    let program = deploykit_agent::binary::find(program.path.as_deref()).await?;
-    let recipe = move || {
-        let platform = Recipe::binary(&program)?.platform;
-        let mut recipe = Recipe::scratch(platform).copy(&program, PROGRAM)?;
-        recipe.execution.entrypoint = vec![PROGRAM.to_owned()];
-        recipe.folder(STATE, 0o700, (0, 0))
-    };
-    images::load(engine, cache, app, TAG, recipe).await.map(|(name, _)| name)
+    let files = program.files().await?;
+    let digest = Digest::of(files);
+    let name = images::name(app, &format!("{TAG}{}", images::short(digest.hex())));
+    let there = images::of_agents(engine, app).await?;
+    if let Some(there) = there.into_iter().find(|there| there.starts_with(&name)) {
+        return Ok(there);
+    }
+    // Whoever makes it at the same moment shall not take this one's name away: an image without a
+    // name would be left.
+    let name = format!("{name}-{:08x}", fastrand::u32(..));
+    images::import(engine, &name, files.clone(), PROGRAM).await?;
+    Ok(name)
 }
 
 /// The image of the agents that are there: the keeper's, or what is left of one that somebody has

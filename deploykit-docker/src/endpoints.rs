@@ -117,7 +117,7 @@ impl Docker {
         hash: &SpecHash,
         before: &[EndpointPort],
     ) -> Result<()> {
-        let image = agent::image(&self.engine, &self.cache, app, &self.program).await?;
+        let image = agent::image(&self.engine, app, &self.program).await?;
         let name = names::proxy(app, &spec.service);
         let network = names::app_network(app);
         self.engine.ensure_network(app, &network, &[]).await?;
@@ -207,7 +207,8 @@ impl Docker {
         if names::are_ours(&labels, app) { self.engine.remove(&name).await } else { Ok(()) }
     }
 
-    /// Sets what takes requests; see [`Runtime::route`](deploykit_core::Runtime::route).
+    /// Sets what takes requests, and tells the proxy how that is reached where it was started
+    /// before the proxy; see [`Runtime::route`](deploykit_core::Runtime::route).
     pub(crate) async fn set_route(
         &self,
         fence: &Fence,
@@ -220,8 +221,19 @@ impl Docker {
         // comes after a deployer that dies in between asks the proxy.
         let mark = unsettled(service);
         keeper.set_target(fence, &mark, Target::default()).await?;
-        let mut routed =
-            self.proxy(&fence.app, service).route(fence, service, wanted.clone()).await;
+        let proxy = self.proxy(&fence.app, service);
+        let mut routed = async {
+            let told = proxy.inspect().await?.targets;
+            if wanted.iter().any(|id| !told.contains_key(id)) {
+                let mut known = keeper.inspect().await?.targets;
+                for id in wanted.iter().filter(|id| !told.contains_key(*id)) {
+                    let Some(known) = known.remove(id) else { continue };
+                    proxy.set_target(fence, id, known.target).await?;
+                }
+            }
+            proxy.route(fence, service, wanted.clone()).await
+        }
+        .await;
         // Nothing is routed where there is no endpoint: a deployer may have died removing it.
         let none = wanted.is_empty();
         let or_none = |answer: Result<()>| match answer {

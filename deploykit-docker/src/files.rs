@@ -1,4 +1,4 @@
-//! Files that are put into a container before it starts.
+//! Files that are put into a container before it starts, or that an image is made of.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,14 @@ use deploykit_core::{ErrorKind, Result};
 
 use crate::error::error;
 
-/// Files and links by their absolute paths.
+/// Files, folders and links by their absolute paths.
 #[derive(Debug, Default)]
 pub(crate) struct Files(BTreeMap<String, Content>);
 
 #[derive(Debug)]
 enum Content {
-    File(String),
+    File(Vec<u8>, u32),
+    Folder(u32),
     Link(String),
 }
 
@@ -21,9 +22,14 @@ impl Files {
         self.0.is_empty()
     }
 
-    /// A file that everybody may read.
-    pub(crate) fn file(&mut self, path: String, content: &str) {
-        self.0.insert(path, Content::File(content.to_owned()));
+    /// A file of root's, with its permissions.
+    pub(crate) fn file(&mut self, path: impl Into<String>, content: impl Into<Vec<u8>>, mode: u32) {
+        self.0.insert(path.into(), Content::File(content.into(), mode));
+    }
+
+    /// A folder of root's, with its permissions.
+    pub(crate) fn folder(&mut self, path: impl Into<String>, mode: u32) {
+        self.0.insert(path.into(), Content::Folder(mode));
     }
 
     /// A symbolic link.
@@ -31,7 +37,8 @@ impl Files {
         self.0.insert(path, Content::Link(target));
     }
 
-    /// The archive that the engine unpacks at `/`. Folders that are missing it makes itself.
+    /// The archive that the engine unpacks at `/`, the same for the same content. Folders that are
+    /// missing it makes itself.
     pub(crate) fn archive(&self) -> Result<Vec<u8>> {
         let failed = |e: std::io::Error| {
             error(ErrorKind::Invalid, "put files into a container", e.to_string())
@@ -42,10 +49,16 @@ impl Files {
             let mut header = tar::Header::new_gnu();
             header.set_mtime(0);
             match content {
-                Content::File(text) => {
-                    header.set_mode(0o444);
-                    header.set_size(text.len() as u64);
-                    archive.append_data(&mut header, path, text.as_bytes()).map_err(failed)?;
+                Content::File(bytes, mode) => {
+                    header.set_mode(*mode);
+                    header.set_size(bytes.len() as u64);
+                    archive.append_data(&mut header, path, bytes.as_slice()).map_err(failed)?;
+                }
+                Content::Folder(mode) => {
+                    header.set_entry_type(tar::EntryType::Directory);
+                    header.set_mode(*mode);
+                    header.set_size(0);
+                    archive.append_data(&mut header, path, std::io::empty()).map_err(failed)?;
                 }
                 Content::Link(target) => {
                     header.set_entry_type(tar::EntryType::Symlink);

@@ -73,7 +73,9 @@ impl Docker {
         }
         // Before it runs: an instance that nobody asks, since a deployer has died in between, would
         // never be ready.
-        self.ask(fence, spec, None).await?;
+        if let Some(target) = target(spec, None) {
+            self.keepers.get(&fence.app).await?.agent.set_target(fence, &spec.id, target).await?;
+        }
         if let Err(cause) = self.engine.api.start_container(name, None).await {
             // It would be found half made by whoever comes next.
             if let Err(error) = self.engine.remove(name).await {
@@ -84,14 +86,24 @@ impl Docker {
         Ok(())
     }
 
-    /// Lets the probes begin with the start of the container.
+    /// Lets the probes begin with the start of the container, those of its service's proxy, too.
     async fn ask_anew(&self, fence: &Fence, spec: &InstanceSpec, name: &str) -> Result<()> {
         if spec.template.ports.is_empty() {
             return Ok(());
         }
+        let (app, service) = (&fence.app, &spec.service);
         let found = self.engine.api.inspect_container(name, None).await.tried(START)?;
         let start = found.state.and_then(|state| state.started_at).unwrap_or_default();
-        self.ask(fence, spec, Some(start)).await
+        let Some(target) = target(spec, Some(start)) else { return Ok(()) };
+        let keeper = self.keepers.get(app).await?.agent;
+        keeper.set_target(fence, &spec.id, target.clone()).await?;
+        // It may be made at this moment. Where there is none yet, the route tells it.
+        let _turn = self.engine.turn(&names::proxy(app, service)).await;
+        if self.has_proxy(app, service).await? {
+            let told = self.proxy(app, service).set_target(fence, &spec.id, target).await;
+            self.unless_gone(app, service, told).await?;
+        }
+        Ok(())
     }
 
     /// Makes the container of an instance, with all that it finds there. Returns whether there was
@@ -208,31 +220,6 @@ impl Docker {
         Ok(mounts)
     }
 
-    /// Tells the keeper, and the proxy of its service, how the instance is reached, and when it was
-    /// started.
-    async fn ask(&self, fence: &Fence, spec: &InstanceSpec, start: Option<String>) -> Result<()> {
-        if spec.template.ports.is_empty() {
-            return Ok(());
-        }
-        let ports = spec.template.ports.iter();
-        let ports = ports.map(|port| (port.port, format!("{}:{}", spec.id, port.port))).collect();
-        let mut probes = asked(&spec.template.probes);
-        if start.is_none() {
-            for probe in [&mut probes.startup, &mut probes.readiness].into_iter().flatten() {
-                probe.initial_delay = probe.initial_delay.max(STARTING);
-            }
-        }
-        let target = Target { ports, probes, start: start.unwrap_or_default() };
-        let app = &fence.app;
-        let keeper = self.keepers.get(app).await?.agent;
-        let proxy = self.proxy(app, &spec.service);
-        tokio::try_join!(
-            keeper.set_target(fence, &spec.id, target.clone()),
-            proxy.set_target(fence, &spec.id, target.clone()),
-        )?;
-        Ok(())
-    }
-
     /// Ends an instance; see [`Runtime::stop`](deploykit_core::Runtime::stop).
     pub(crate) async fn stop_instance(&self, fence: &Fence, instance: &str) -> Result<()> {
         const STOP: &str = "stop an instance";
@@ -297,6 +284,23 @@ fn is_without_image(cause: &Error) -> bool {
 
 fn text(path: &std::path::Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// How an instance is reached, and when it was started, where that is known: nothing for one that
+/// does not listen.
+fn target(spec: &InstanceSpec, start: Option<String>) -> Option<Target> {
+    if spec.template.ports.is_empty() {
+        return None;
+    }
+    let ports = spec.template.ports.iter();
+    let ports = ports.map(|port| (port.port, format!("{}:{}", spec.id, port.port))).collect();
+    let mut probes = asked(&spec.template.probes);
+    if start.is_none() {
+        for probe in [&mut probes.startup, &mut probes.readiness].into_iter().flatten() {
+            probe.initial_delay = probe.initial_delay.max(STARTING);
+        }
+    }
+    Some(Target { ports, probes, start: start.unwrap_or_default() })
 }
 
 /// What the keeper asks of an instance: neither commands, which the engine runs, nor whether it is
@@ -365,7 +369,7 @@ fn files(template: &Template) -> Files {
                 let content = template.configs.get(&mount.name).map_or("", String::as_str);
                 let standard = || format!("{CONFIGS}/{}", mount.name);
                 let path = mount.target.as_ref().map_or_else(standard, |t| text(t));
-                files.file(path, content);
+                files.file(path, content, 0o444);
             }
             Mount::Secret(mount) => {
                 if let Some(target) = &mount.target {

@@ -25,9 +25,8 @@ use tokio::time::Instant;
 use crate::agent::{self, Program, STATE};
 use crate::engine::Engine;
 use crate::error::{Mapped as _, error, status};
-use crate::images::{self, Cache};
 use crate::names::{self, Role};
-use crate::networks;
+use crate::{images, networks};
 
 /// The operation of the error that tells that an app has no keeper.
 const REACH: &str = "reach the keeper of the app";
@@ -44,7 +43,6 @@ const FREE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Keepers {
     engine: Engine,
-    cache: Cache,
     program: Program,
     keys: PathBuf,
     known: Arc<Mutex<HashMap<AppName, Keeper>>>,
@@ -61,8 +59,8 @@ pub(crate) struct Keeper {
 }
 
 impl Keepers {
-    pub(crate) fn new(engine: Engine, cache: Cache, program: Program, keys: PathBuf) -> Self {
-        Self { engine, cache, program, keys, known: Arc::default(), making: Arc::default() }
+    pub(crate) fn new(engine: Engine, program: Program, keys: PathBuf) -> Self {
+        Self { engine, program, keys, known: Arc::default(), making: Arc::default() }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<AppName, Keeper>> {
@@ -163,7 +161,7 @@ impl Keepers {
             let _ = self.engine.api.remove_network(&network).await;
             return Err(missing(app));
         }
-        let image = agent::image(&self.engine, &self.cache, app, &self.program);
+        let image = agent::image(&self.engine, app, &self.program);
         let image = match new {
             // Both take a while. Somebody may remove it yet, so it is looked for again below.
             true => {
@@ -218,7 +216,7 @@ impl Keepers {
             return Ok(());
         };
         let config = found.config.unwrap_or_default();
-        let image = agent::image(&self.engine, &self.cache, app, &self.program).await?;
+        let image = agent::image(&self.engine, app, &self.program).await?;
         if config.image == Some(image) || !names::are_ours(&config.labels.unwrap_or_default(), app)
         {
             return Ok(());

@@ -87,12 +87,11 @@ impl Docker {
     /// `Unauthorized` where this user may not speak to it.
     pub async fn open(config: DockerConfig) -> Result<Self> {
         let engine = Engine::open(&config.host).await?;
-        let cache = Cache::new();
-        let program = Program { path: config.agent, moves: config.move_agents };
-        let keepers = Keepers::new(engine.clone(), cache.clone(), program.clone(), config.keys);
+        let program = Program::new(config.agent, config.move_agents);
+        let keepers = Keepers::new(engine.clone(), program.clone(), config.keys);
         Ok(Self {
             engine,
-            cache,
+            cache: Cache::new(),
             program,
             publish: config.publish,
             buildkit: config.buildkit,
@@ -108,7 +107,7 @@ impl Docker {
         if !self.program.moves {
             return Ok(None);
         }
-        agent::image(&self.engine, &self.cache, app, &self.program).await.map(Some)
+        agent::image(&self.engine, app, &self.program).await.map(Some)
     }
 }
 

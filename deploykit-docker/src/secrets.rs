@@ -63,7 +63,7 @@ impl Docker {
         agent::Spec {
             name: name.clone(),
             labels: labels(),
-            image: agent::image(&self.engine, &self.cache, app, &self.program).await?,
+            image: agent::image(&self.engine, app, &self.program).await?,
             volume: Some(volume),
             network: None,
             ports: HashMap::new(),

@@ -24,7 +24,7 @@ pub(super) async fn run<R: Runtime>(work: &Work<'_, R>, run: &str) -> Result<()>
     let of_this_run = |i: &Instance| i.id.starts_with(&prefix);
 
     let mut seen = work.view.refresh().await?;
-    work.ensure_endpoints(&seen, &template).await?;
+    work.make_endpoints(&work.missing_endpoints(&seen, &template)).await?;
     // Attempts that failed in an earlier apply do not count against this one.
     let spent = |i: &&Instance| of_this_run(i) && i.exit().is_some_and(|e| !e.is_success());
     let failed: Vec<&Instance> = seen.of(work.name).filter(spent).collect();

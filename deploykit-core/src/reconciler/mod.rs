@@ -10,11 +10,11 @@ mod rollout;
 mod strategy;
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use futures_util::future::{join, try_join_all};
+use futures_util::future::try_join_all;
 use futures_util::stream::BoxStream;
 use tokio::sync::Mutex;
 
@@ -99,43 +99,20 @@ impl<R: Runtime> Work<'_, R> {
         workload.map(|workload| workload.depends_on.clone()).unwrap_or_default()
     }
 
-    /// Makes the endpoints of those who wait for this service, while it becomes ready. What does
-    /// not work is tried again, and told, when their turn comes.
-    async fn ensure_endpoints_ahead(&self) {
-        let target = &self.context.target;
-        let waits = |name: &&ServiceName| {
-            let workload = target.app.workload(name);
-            workload.is_some_and(|workload| workload.depends_on.contains_key(self.name))
-        };
-        let waiting = target.app.services.keys().filter(waits).collect::<Vec<_>>();
-        if waiting.is_empty() {
-            return;
-        }
-        let made = async {
-            let seen = self.view.refresh().await?;
-            // One that is another now serves until then.
-            let missing = waiting.into_iter().filter(|name| !seen.endpoints.contains_key(*name));
-            let missing = missing.filter_map(|name| target.endpoint(name));
-            self.make_endpoints(missing.collect()).await
-        };
-        if let Err(error) = made.await {
-            tracing::debug!(%error, "an endpoint was not made ahead");
-        }
-    }
-
-    /// Makes the endpoints whose addresses instances of `template` are told, and the service's own.
-    async fn ensure_endpoints(&self, seen: &Observation, template: &Template) -> Result<()> {
-        let names = template.peers.keys().chain([self.name]);
-        let missing = names.filter_map(|name| {
+    /// The endpoints that are missing of those whose addresses instances of `template` are told,
+    /// and the service's own.
+    fn missing_endpoints(&self, seen: &Observation, template: &Template) -> Vec<EndpointSpec> {
+        let names = template.peers.keys().chain([self.name]).collect::<BTreeSet<_>>();
+        let missing = names.into_iter().filter_map(|name| {
             let endpoint = self.context.target.endpoint(name)?;
             let hash = SpecHash::of_endpoint(&endpoint);
             let there = seen.endpoints.get(name).is_some_and(|e| e.hash == hash);
             (!there).then_some(endpoint)
         });
-        self.make_endpoints(missing.collect()).await
+        missing.collect()
     }
 
-    async fn make_endpoints(&self, missing: Vec<EndpointSpec>) -> Result<()> {
+    async fn make_endpoints(&self, missing: &[EndpointSpec]) -> Result<()> {
         let fence = &self.context.fence;
         try_join_all(missing.iter().map(|spec| self.runtime.ensure_endpoint(fence, spec))).await?;
         Ok(())
@@ -197,9 +174,7 @@ impl<R: Runtime> Orchestrator for Reconciler<R> {
                 let replicas = app.services.get(name).map(|s| (s.replicas, s.update.clone()));
                 match replicas {
                     Some((replicas, update)) => {
-                        let work = work(name).await?;
-                        let rollout = rollout::run(&work, replicas, &update);
-                        join(rollout, work.ensure_endpoints_ahead()).await.0
+                        rollout::run(&work(name).await?, replicas, &update).await
                     }
                     None => work(name).await?.template().map(drop),
                 }

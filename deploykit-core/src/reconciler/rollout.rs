@@ -13,9 +13,9 @@ use super::strategy::{Counts, rolling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, InstanceChange};
 use crate::hash::SpecHash;
-use crate::model::{CanaryStep, Replicas, Rolling, Strategy, Update, VolumeScope};
+use crate::model::{CanaryStep, Publish, Replicas, Rolling, Strategy, Update, VolumeScope};
 use crate::observation::{Instance, InstanceState, Observation};
-use crate::resolved::Template;
+use crate::resolved::{EndpointSpec, Template};
 use crate::runtime::{InstanceSpec, Runtime};
 
 /// Brings a service to its revision by its update policy.
@@ -32,7 +32,18 @@ pub(super) async fn run<R: Runtime>(
         Replicas::Autoscale(autoscale) => autoscale.min,
     };
     let seen = work.view.refresh().await?;
-    work.ensure_endpoints(&seen, &template).await?;
+    let is_first = wanted > 0 && seen.of(work.name).next().is_none();
+    let can_wait = |endpoint: &EndpointSpec| {
+        is_first
+            && endpoint.service == *work.name
+            && !seen.endpoints.contains_key(work.name)
+            && !template.peers.contains_key(work.name)
+            // Where a port may be taken, nothing is started before that is known.
+            && endpoint.ports.iter().all(|port| port.publish == Publish::Internal)
+    };
+    let missing = work.missing_endpoints(&seen, &template);
+    let (endpoint, first) = missing.into_iter().partition::<Vec<_>, _>(can_wait);
+    work.make_endpoints(&first).await?;
     let mut rollout = Rollout {
         work,
         wanted,
@@ -41,6 +52,7 @@ pub(super) async fn run<R: Runtime>(
         seen,
         hash,
         template,
+        endpoint,
         ready_since: HashMap::new(),
         mine: BTreeSet::new(),
         announced: false,
@@ -66,6 +78,8 @@ struct Rollout<'a, R> {
     seen: Arc<Observation>,
     hash: SpecHash,
     template: Template,
+    /// The service's own endpoint, where that is made while its first instances start.
+    endpoint: Vec<EndpointSpec>,
     /// Since when each instance has been seen ready without a break.
     ready_since: HashMap<String, (u32, Instant)>,
     /// The instances that this rollout has started.
@@ -265,13 +279,15 @@ impl<R: Runtime> Rollout<'_, R> {
     /// Starts `count` new instances, and lets them take requests when they are ready if `route`.
     async fn start(&mut self, count: u32, route: bool) -> Result<()> {
         let specs = self.specs(count);
+        let endpoint = std::mem::take(&mut self.endpoint);
         let fence = &self.work.context.fence;
-        try_join_all(specs.iter().map(|spec| async {
+        let started = try_join_all(specs.iter().map(|spec| async {
             self.work.runtime.start(fence, spec).await?;
             self.work.report(&spec.id, InstanceChange::Started);
             Ok::<_, Error>(())
-        }))
-        .await?;
+        }));
+        let (made, started) = join(self.work.make_endpoints(&endpoint), started).await;
+        made.and(started)?;
         let started: Vec<String> = specs.into_iter().map(|spec| spec.id).collect();
         let routed = route && self.route(&started, &[]).await?;
         if !started.is_empty() || routed {
