@@ -13,6 +13,7 @@ use deploykit_core::{
 };
 
 use crate::agent;
+use crate::engine::Turn;
 use crate::error::{Mapped as _, error};
 use crate::names::{self, Role};
 use crate::runtime::Docker;
@@ -48,6 +49,7 @@ impl Docker {
         let (app, service) = (&fence.app, &spec.service);
         let name = names::proxy(app, service);
         let keeper = self.keepers.get(app).await?.agent;
+        let starting = self.engine.turn(&starting(&name)).await;
         // Several services may wait for one endpoint at once.
         let _turn = self.engine.turn(&name).await;
         let known = keeper.inspect().await?;
@@ -82,7 +84,7 @@ impl Docker {
             if exists {
                 self.engine.remove(&name).await?;
             }
-            self.start_proxy(app, spec, &hash, &before).await?;
+            self.start_proxy(app, spec, &hash, &before, starting).await?;
         }
         self.serve(fence, spec).await?;
         let proxy = self.proxy(app, service);
@@ -108,15 +110,17 @@ impl Docker {
         self.proxy(&fence.app, &spec.service).set_endpoint(fence, &spec.service, listeners).await
     }
 
-    /// Starts a proxy; ports that the app leaves open are chosen, those it had `before` if
-    /// possible.
+    /// Starts a proxy, and gives back the turn in that when the engine is asked to; ports that the
+    /// app leaves open are chosen, those it had `before` if possible.
     async fn start_proxy(
         &self,
         app: &AppName,
         spec: &EndpointSpec,
         hash: &SpecHash,
         before: &[EndpointPort],
+        turn: Turn,
     ) -> Result<()> {
+        let mut turn = Some(turn);
         let image = agent::image(&self.engine, app, &self.program).await?;
         let name = names::proxy(app, &spec.service);
         let network = names::app_network(app);
@@ -131,17 +135,20 @@ impl Docker {
             let text = serde_json::to_string(&ports)
                 .map_err(|e| error(ErrorKind::Failed, MAKE, e.to_string()))?;
             labels.insert(names::PORTS.to_owned(), text);
-            let started = agent::Spec {
+            let proxy = agent::Spec {
                 name: name.clone(),
                 labels,
                 image: image.clone(),
                 volume: None,
                 network: Some((network.clone(), vec![spec.service.to_string()])),
                 ports: self.bindings(&ports),
-            }
-            .ensure(&self.engine, app)
-            .await;
-            let Err(cause) = started else { break };
+            };
+            let started = async {
+                proxy.create(&self.engine, app).await?;
+                drop(turn.take());
+                agent::start(&self.engine, &name).await
+            };
+            let Err(cause) = started.await else { break };
             self.engine.remove(&name).await?;
             let Some(taken) = taken_port(&cause, &ports) else { return Err(cause) };
             let given = spec.ports.iter().any(|port| port.publish == Publish::HostPort(taken));
@@ -304,6 +311,12 @@ impl Docker {
             answer => answer.map(Some),
         }
     }
+}
+
+/// The turn in starting a proxy, after which instances of its service that start at the same time
+/// are started: else of many services all proxies would come last.
+pub(crate) fn starting(proxy: &str) -> String {
+    format!("start {proxy}")
 }
 
 /// What the keeper knows while the proxy of a service is being made.

@@ -28,6 +28,9 @@ pub(crate) struct Engine {
 /// Who makes what, by its name.
 type Turns = Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>;
 
+/// Held by whoever makes something.
+pub(crate) type Turn = tokio::sync::OwnedMutexGuard<()>;
+
 impl Engine {
     /// Connects, and checks that the engine speaks our version of the API.
     pub(crate) async fn open(host: &Host) -> Result<Self> {
@@ -77,7 +80,7 @@ impl Engine {
     }
 
     /// A turn in making something that several calls may want at once.
-    pub(crate) async fn turn(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
+    pub(crate) async fn turn(&self, name: &str) -> Turn {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(name.to_owned()).or_default())

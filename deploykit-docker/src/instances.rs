@@ -16,6 +16,7 @@ use deploykit_core::model::{
 };
 use deploykit_core::{Diagnosis, Error, ErrorKind, Fence, InstanceSpec, Reason, Result, Template};
 
+use crate::endpoints::starting;
 use crate::error::{Mapped as _, engine, error, status};
 use crate::files::Files;
 use crate::names::{self, Role};
@@ -76,6 +77,7 @@ impl Docker {
         if let Some(target) = target(spec, None) {
             self.keepers.get(&fence.app).await?.agent.set_target(fence, &spec.id, target).await?;
         }
+        drop(self.engine.turn(&starting(&names::proxy(&fence.app, &spec.service))).await);
         if let Err(cause) = self.engine.api.start_container(name, None).await {
             // It would be found half made by whoever comes next.
             if let Err(error) = self.engine.remove(name).await {
