@@ -116,6 +116,9 @@ async fn an_agent_that_is_started_again_serves_the_same_without_a_client() {
         agent.close(DEADLINE).await;
     }
     let agent = bed::open(temporary.path());
+    let control = bed::client(&agent);
+    let report = control.inspect().await.unwrap();
+    assert!(report.targets["a"].health.ready, "what was ready is not told as otherwise");
     let mut client = Client::at(address);
     // It listens as soon as its first task runs, and requests wait for the instance.
     let mut answered = Err(String::new());
@@ -127,8 +130,6 @@ async fn an_agent_that_is_started_again_serves_the_same_without_a_client() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(answered.unwrap(), "a");
-    let control = bed::client(&agent);
-    let report = control.inspect().await.unwrap();
     assert_eq!(report.targets["a"].target, target(&named, probes));
     assert_eq!(report.endpoints[&web].routed, ids(["a"]));
     let old = Fence { epoch: 6, ..fence.clone() };

@@ -90,13 +90,13 @@ async fn give(
     // Where another app that runs the same is removed at this moment, the engine may take the image
     // away with that one's name for it.
     for _ in 0..GIFTS {
-        if of.api.inspect_image(&name).await.optional(LOAD)?.is_some() {
+        if unless_gone(of.api.inspect_image(&name).await)?.is_some() {
             return Ok((name, digest));
         }
         // Another app runs the same.
         let (repository, tag) = name.split_once(':').unwrap_or((&name, ""));
         let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
-        if of.api.tag_image(&digest, Some(options)).await.optional(LOAD)?.is_none() {
+        if unless_gone(of.api.tag_image(&digest, Some(options)).await)?.is_none() {
             send(of, layout.clone(), manifest.clone(), &name).await?;
         }
     }
@@ -173,7 +173,16 @@ fn is_of_agents(app: &AppName, image: &str) -> bool {
 
 /// What engines say of an image that is removed while they look at it.
 fn gone(cause: &bollard::errors::Error) -> bool {
-    cause.to_string().contains("unrecognized image ID")
+    let said = cause.to_string();
+    ["unrecognized image ID", "failed to get digest"].iter().any(|words| said.contains(words))
+}
+
+/// What the engine says of an image; nothing where it has none, or does not have it any more.
+fn unless_gone<T>(answer: std::result::Result<T, bollard::errors::Error>) -> Result<Option<T>> {
+    match answer {
+        Err(cause) if gone(&cause) => Ok(None),
+        answer => answer.optional(LOAD),
+    }
 }
 
 /// The names of what has been built for an app.

@@ -17,6 +17,7 @@ use deploykit_core::{Fence, Result};
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::control::{Listener, Request};
 use crate::error;
@@ -29,6 +30,8 @@ pub use socket::Server;
 
 /// How long requests in flight may take to end when an endpoint is removed.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
+/// How long after its start an agent waits to hear from what was ready before.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How often an address is tried again that was ours before the agent was started anew.
 const BIND_AGAIN: Duration = Duration::from_millis(250);
 
@@ -37,6 +40,8 @@ const BIND_AGAIN: Duration = Duration::from_millis(250);
 pub struct Agent {
     state: Mutex<State>,
     changes: watch::Sender<u64>,
+    /// When it tells of everything, whatever has not answered yet.
+    settled: Instant,
 }
 
 #[derive(Debug)]
@@ -74,7 +79,9 @@ impl Agent {
             keeper: Keeper::open(&folder.join("apps"))?,
             serving: Serving::open(&folder.join("serving.json"), data, news)?,
         };
-        let agent = Arc::new(Self { state: Mutex::new(state), changes: watch::channel(0).0 });
+        let settled = Instant::now() + SETTLING;
+        let changes = watch::channel(0).0;
+        let agent = Arc::new(Self { state: Mutex::new(state), changes, settled });
         tokio::spawn(listen_to_news(Arc::downgrade(&agent), told));
         tokio::spawn(bind_again(Arc::downgrade(&agent)));
         Ok(agent)
@@ -169,7 +176,10 @@ impl Agent {
                 let proxies = self.change(|serving| serving.proxies(&fence, &service), &fence);
                 encode_answer(id, &drain(proxies, &instance, deadline).await)
             }
-            Request::Inspect => encode_answer(id, &Ok(self.state().serving.report())),
+            Request::Inspect => {
+                self.settle().await;
+                encode_answer(id, &Ok(self.state().serving.report()))
+            }
             Request::WriteFiles { fence, folder, files } => {
                 let checked = self.state().check(&fence);
                 encode_answer(id, &checked.and_then(|()| files::write(&folder, &files)))
@@ -179,6 +189,14 @@ impl Agent {
                 let checked = self.state().check(&fence);
                 encode_answer(id, &checked.and_then(|()| files::remove(&folder, &names)))
             }
+        }
+    }
+
+    /// Waits, just after the start, until what was ready before has said so again.
+    async fn settle(&self) {
+        let mut changes = self.changes.subscribe();
+        while Instant::now() < self.settled && self.state().serving.is_settling() {
+            let _ = timeout_at(self.settled, changes.changed()).await;
         }
     }
 

@@ -41,6 +41,8 @@ struct Known {
     addresses: Vec<(u16, SocketAddr)>,
     health: Health,
     follower: Follower,
+    /// It was known before the agent was started.
+    restored: bool,
 }
 
 /// An endpoint that is served.
@@ -93,7 +95,7 @@ impl Serving {
             news,
         };
         for (instance, target) in stored.targets {
-            let known = serving.know(&instance, target);
+            let known = Known { restored: true, ..serving.know(&instance, target) };
             serving.targets.insert(instance, known);
         }
         Ok(serving)
@@ -101,7 +103,13 @@ impl Serving {
 
     fn know(&self, instance: &str, target: Target) -> Known {
         let follower = Follower::spawn(&self.data, instance, &target, self.news.clone());
-        Known { target, addresses: Vec::new(), health: Health::default(), follower }
+        let (addresses, health) = (Vec::new(), Health::default());
+        Known { target, addresses, health, follower, restored: false }
+    }
+
+    /// Whether something that was known before the start has not said yet that it is ready.
+    pub(super) fn is_settling(&self) -> bool {
+        self.targets.values().any(|known| known.restored && !known.health.ready)
     }
 
     /// Refuses a right that is older than one that has come before, or another app's.
