@@ -193,8 +193,8 @@ pub(crate) struct Program {
     path: Option<PathBuf>,
     /// Whether agents that run another one are moved to it.
     pub(crate) moves: bool,
-    /// What their image is made of, once it is known.
-    files: Arc<OnceCell<Bytes>>,
+    /// What their image is made of, and its digest, once it is known.
+    files: Arc<OnceCell<(Bytes, Digest)>>,
 }
 
 impl Program {
@@ -202,16 +202,21 @@ impl Program {
         Self { path, moves, files: Arc::default() }
     }
 
-    async fn files(&self) -> Result<&Bytes> {
+    async fn files(&self) -> Result<&(Bytes, Digest)> {
         let read = || async {
             let program = deploykit_agent::binary::find(self.path.as_deref()).await?;
-            let content = tokio::fs::read(&program).await.map_err(|cause| {
-                error(ErrorKind::NotFound, MAKE, format!("{}: {cause}", program.display()))
-            })?;
-            let mut files = Files::default();
-            files.file(PROGRAM, content, 0o755);
-            files.folder(STATE, 0o700);
-            files.archive().map(Bytes::from)
+            let make = move || {
+                let content = std::fs::read(&program).map_err(|cause| {
+                    error(ErrorKind::NotFound, MAKE, format!("{}: {cause}", program.display()))
+                })?;
+                let mut files = Files::default();
+                files.file(PROGRAM, content, 0o755);
+                files.folder(STATE, 0o700);
+                let archive = files.archive()?;
+                let digest = Digest::of(&archive);
+                Ok((Bytes::from(archive), digest))
+            };
+            images::off_thread(make).await
         };
         self.files.get_or_try_init(read).await
     }
@@ -225,8 +230,7 @@ pub(crate) async fn image(engine: &Engine, app: &AppName, program: &Program) -> 
     {
         return Ok(image);
     }
-    let files = program.files().await?;
-    let digest = Digest::of(files);
+    let (files, digest) = program.files().await?;
     let name = images::name(app, &format!("{TAG}{}", images::short(digest.hex())));
     let there = images::of_agents(engine, app).await?;
     if let Some(there) = there.into_iter().find(|there| there.starts_with(&name)) {

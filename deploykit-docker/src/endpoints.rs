@@ -88,11 +88,7 @@ impl Docker {
         }
         self.serve(fence, spec).await?;
         let proxy = self.proxy(app, service);
-        for id in &routed {
-            if let Some(target) = known.targets.get(id) {
-                proxy.set_target(fence, id, target.target.clone()).await?;
-            }
-        }
+        tell(&proxy, fence, &known, routed.iter()).await?;
         proxy.route(fence, service, routed).await?;
         keeper.remove_target(fence, &mark).await
     }
@@ -231,12 +227,9 @@ impl Docker {
         let proxy = self.proxy(&fence.app, service);
         let mut routed = async {
             let told = proxy.inspect().await?.targets;
-            if wanted.iter().any(|id| !told.contains_key(id)) {
-                let mut known = keeper.inspect().await?.targets;
-                for id in wanted.iter().filter(|id| !told.contains_key(*id)) {
-                    let Some(known) = known.remove(id) else { continue };
-                    proxy.set_target(fence, id, known.target).await?;
-                }
+            let missing: Vec<_> = wanted.iter().filter(|id| !told.contains_key(*id)).collect();
+            if !missing.is_empty() {
+                tell(&proxy, fence, &keeper.inspect().await?, missing.into_iter()).await?;
             }
             proxy.route(fence, service, wanted.clone()).await
         }
@@ -311,6 +304,21 @@ impl Docker {
             answer => answer.map(Some),
         }
     }
+}
+
+/// Tells a proxy how instances are reached, as far as the keeper knows it.
+async fn tell(
+    proxy: &Client,
+    fence: &Fence,
+    known: &Report,
+    instances: impl Iterator<Item = &String>,
+) -> Result<()> {
+    for id in instances {
+        if let Some(known) = known.targets.get(id) {
+            proxy.set_target(fence, id, known.target.clone()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The turn in starting a proxy, after which instances of its service that start at the same time

@@ -74,8 +74,9 @@ impl Docker {
         }
         // Before it runs: an instance that nobody asks, since a deployer has died in between, would
         // never be ready.
-        if let Some(target) = target(spec, None) {
-            self.keepers.get(&fence.app).await?.agent.set_target(fence, &spec.id, target).await?;
+        if !spec.template.ports.is_empty() {
+            let keeper = self.keepers.get(&fence.app).await?.agent;
+            keeper.set_target(fence, &spec.id, target(spec, None)).await?;
         }
         drop(self.engine.turn(&starting(&names::proxy(&fence.app, &spec.service))).await);
         if let Err(cause) = self.engine.api.start_container(name, None).await {
@@ -96,7 +97,7 @@ impl Docker {
         let (app, service) = (&fence.app, &spec.service);
         let found = self.engine.api.inspect_container(name, None).await.tried(START)?;
         let start = found.state.and_then(|state| state.started_at).unwrap_or_default();
-        let Some(target) = target(spec, Some(start)) else { return Ok(()) };
+        let target = target(spec, Some(start));
         let keeper = self.keepers.get(app).await?.agent;
         keeper.set_target(fence, &spec.id, target.clone()).await?;
         // It may be made at this moment. Where there is none yet, the route tells it.
@@ -288,12 +289,8 @@ fn text(path: &std::path::Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// How an instance is reached, and when it was started, where that is known: nothing for one that
-/// does not listen.
-fn target(spec: &InstanceSpec, start: Option<String>) -> Option<Target> {
-    if spec.template.ports.is_empty() {
-        return None;
-    }
+/// How an instance is reached, and when it was started, where that is known.
+fn target(spec: &InstanceSpec, start: Option<String>) -> Target {
     let ports = spec.template.ports.iter();
     let ports = ports.map(|port| (port.port, format!("{}:{}", spec.id, port.port))).collect();
     let mut probes = asked(&spec.template.probes);
@@ -302,7 +299,7 @@ fn target(spec: &InstanceSpec, start: Option<String>) -> Option<Target> {
             probe.initial_delay = probe.initial_delay.max(STARTING);
         }
     }
-    Some(Target { ports, probes, start: start.unwrap_or_default() })
+    Target { ports, probes, start: start.unwrap_or_default() }
 }
 
 /// What the keeper asks of an instance: neither commands, which the engine runs, nor whether it is
